@@ -1,0 +1,80 @@
+//! Signs narinfos on the fly.
+//!
+//! For a store whose paths were built here and never signed. The signatures that a path already has
+//! are kept; each configured key adds one. A signature is made once per fingerprint and remembered,
+//! so a path that was deleted and built again with other bytes gets its own.
+
+use std::{ops::Range, sync::Arc};
+
+use async_trait::async_trait;
+use larder_formats::{
+    cache_info::CacheInfo,
+    hash::Sha256,
+    nar::Listing,
+    narinfo::NarInfo,
+    signature::{SecretKey, Signature},
+    store_path::{StorePath, StorePathHash},
+};
+use moka::sync::Cache as Memory;
+
+use crate::cache::{ByteStream, Cache, CacheError, NarIdentity};
+
+/// Signatures remembered: some 30 MB with one key.
+const REMEMBERED: u64 = 100_000;
+
+/// A cache whose narinfos are signed by these keys, too.
+pub struct Signing<C> {
+    inner: C,
+    keys: Vec<SecretKey>,
+    remembered: Memory<Sha256, Arc<[Signature]>>,
+}
+
+impl<C: Cache> Signing<C> {
+    /// Wraps a cache. With no keys the narinfos pass as they are.
+    pub fn new(inner: C, keys: Vec<SecretKey>) -> Self {
+        Self { inner, keys, remembered: Memory::new(REMEMBERED) }
+    }
+
+    fn signatures(&self, info: &NarInfo) -> Arc<[Signature]> {
+        let fingerprint = info.fingerprint(&self.inner.info().store_dir);
+        self.remembered.get_with(Sha256::of(fingerprint.as_bytes()), || {
+            self.keys.iter().map(|key| key.sign(fingerprint.as_bytes())).collect()
+        })
+    }
+}
+
+#[async_trait]
+impl<C: Cache> Cache for Signing<C> {
+    fn info(&self) -> CacheInfo {
+        self.inner.info()
+    }
+
+    async fn narinfo(&self, hash: StorePathHash) -> Result<Option<Arc<NarInfo>>, CacheError> {
+        let Some(mut info) = self.inner.narinfo(hash).await? else { return Ok(None) };
+        if !self.keys.is_empty() {
+            let signatures = self.signatures(&info);
+            Arc::make_mut(&mut info).signatures.extend(signatures.iter().cloned());
+        }
+        Ok(Some(info))
+    }
+
+    async fn nar(
+        &self,
+        nar: NarIdentity,
+        range: Range<u64>,
+    ) -> Result<Option<ByteStream>, CacheError> {
+        self.inner.nar(nar, range).await
+    }
+
+    async fn listing(&self, hash: StorePathHash) -> Result<Option<Listing>, CacheError> {
+        self.inner.listing(hash).await
+    }
+
+    async fn derivations(&self, hash: StorePathHash) -> Result<Vec<StorePath>, CacheError> {
+        self.inner.derivations(hash).await
+    }
+
+    async fn log(&self, derivation: &StorePath) -> Result<Option<ByteStream>, CacheError> {
+        self.inner.log(derivation).await
+    }
+}

@@ -1,0 +1,7 @@
+//! Everything that answers for store paths is a [`Cache`]; every feature is a wrapper around one.
+//!
+//! Knows nothing of HTTP: the web crate turns a cache into a binary cache server.
+
+pub mod cache;
+pub mod layer;
+pub mod source;

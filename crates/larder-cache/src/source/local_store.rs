@@ -1,0 +1,123 @@
+//! The machine's own store as a cache.
+//!
+//! Every answer is read from Nix's database or the store's files at that moment, so nothing here is
+//! ever stale. NARs are made while they are sent. A path collected in the middle of an answer ends
+//! that answer with an error; it never turns into wrong bytes of the right length.
+
+use std::{ops::Range, sync::Arc};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use larder_formats::{
+    cache_info::CacheInfo,
+    nar::Listing,
+    narinfo::NarInfo,
+    store_path::{StorePath, StorePathHash},
+};
+use larder_nix::{
+    build_log::BuildLog,
+    database::{Database, DatabaseError, PathInfo},
+    dump::{self, Dump},
+    layout::StoreLayout,
+    read_ahead,
+};
+use tokio::task::spawn_blocking;
+
+use crate::cache::{ByteStream, Cache, CacheError, NarIdentity};
+
+/// A local Nix store, served as it is.
+#[derive(Clone)]
+pub struct LocalStore {
+    layout: Arc<StoreLayout>,
+    database: Arc<Database>,
+    priority: u32,
+}
+
+impl LocalStore {
+    /// Opens a store. `priority` is what Nix calls a substituter's priority: lower is asked first;
+    /// cache.nixos.org has 40.
+    pub fn open(layout: StoreLayout, priority: u32) -> Result<Self, DatabaseError> {
+        let database = Database::open(&layout)?;
+        Ok(Self { layout: Arc::new(layout), database: Arc::new(database), priority })
+    }
+
+    async fn path_info(&self, hash: StorePathHash) -> Result<Option<PathInfo>, CacheError> {
+        let database = Arc::clone(&self.database);
+        blocking(format!("looking up {hash}"), move || database.path_info(hash)).await
+    }
+}
+
+#[async_trait]
+impl Cache for LocalStore {
+    fn info(&self) -> CacheInfo {
+        CacheInfo {
+            store_dir: self.layout.store_dir.clone(),
+            want_mass_query: true,
+            priority: self.priority,
+        }
+    }
+
+    async fn narinfo(&self, hash: StorePathHash) -> Result<Option<Arc<NarInfo>>, CacheError> {
+        Ok(self.path_info(hash).await?.map(|info| Arc::new(narinfo(info))))
+    }
+
+    async fn nar(
+        &self,
+        nar: NarIdentity,
+        range: Range<u64>,
+    ) -> Result<Option<ByteStream>, CacheError> {
+        let Some(info) = self.path_info(nar.path).await? else { return Ok(None) };
+        if info.nar_hash != nar.nar_hash {
+            return Ok(None);
+        }
+        let what = format!("reading {}", info.path);
+        let dump = Dump::new(&self.layout.real_path(&info.path), range);
+        let stream = read_ahead::stream(dump)
+            .map(move |chunk| chunk.map_err(|error| CacheError::new(what.clone(), error)));
+        Ok(Some(Box::pin(stream)))
+    }
+
+    async fn listing(&self, hash: StorePathHash) -> Result<Option<Listing>, CacheError> {
+        let Some(info) = self.path_info(hash).await? else { return Ok(None) };
+        let real = self.layout.real_path(&info.path);
+        blocking(format!("listing {}", info.path), move || dump::list(&real)).await.map(Some)
+    }
+
+    async fn derivations(&self, hash: StorePathHash) -> Result<Vec<StorePath>, CacheError> {
+        let database = Arc::clone(&self.database);
+        blocking(format!("looking up the deriver of {hash}"), move || database.derivations(hash))
+            .await
+    }
+
+    async fn log(&self, derivation: &StorePath) -> Result<Option<ByteStream>, CacheError> {
+        let (layout, name) = (Arc::clone(&self.layout), derivation.clone());
+        let what = format!("reading the log of {derivation}");
+        let log = blocking(what.clone(), move || BuildLog::open(&layout, &name)).await?;
+        Ok(log.map(|log| {
+            let stream = read_ahead::stream(log)
+                .map(move |chunk| chunk.map_err(|error| CacheError::new(what.clone(), error)));
+            Box::pin(stream) as ByteStream
+        }))
+    }
+}
+
+fn narinfo(info: PathInfo) -> NarInfo {
+    // Both halves of the NAR's identity, in the style that most servers of stores use.
+    let url = format!("nar/{}.nar?hash={}", info.nar_hash.to_nix32(), info.path.hash());
+    info.into_narinfo(url)
+}
+
+async fn blocking<T, E>(
+    what: String,
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, CacheError>
+where
+    T: Send + 'static,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    match spawn_blocking(work).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(CacheError::new(what, error)),
+        Err(panicked) => Err(CacheError::new(what, panicked)),
+    }
+}

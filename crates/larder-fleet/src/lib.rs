@@ -1,0 +1,11 @@
+//! A fleet's life: what is built for its hosts, what is published, and how a host takes it.
+//!
+//! Knows nothing of HTTP servers, terminals or configuration files. The time is an argument
+//! everywhere.
+
+pub mod durable;
+pub mod host;
+pub mod ledger;
+pub mod night;
+pub mod revision;
+pub mod upgrade;

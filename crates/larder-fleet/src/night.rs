@@ -1,0 +1,27 @@
+//! The night build: fetch the configuration, update its lock, evaluate every host by itself, realise
+//! all of them in one run of Nix, publish what built.
+//!
+//! One host's failure never stops or hides another's.
+
+pub(crate) mod build;
+mod check;
+mod evaluate;
+mod lock;
+mod plan;
+mod progress;
+mod publish;
+mod roots;
+mod run;
+pub(crate) mod source;
+mod update;
+
+pub use build::{BuildError, Limits};
+pub use check::check;
+pub use evaluate::Evaluated;
+pub use lock::{RunLock, RunLockError};
+pub use plan::BuildPlan;
+pub use progress::{Notice, Observer};
+pub use publish::{PublishError, Publisher};
+pub use run::{Change, HostReport, Night, NightError, Options, Report, ledger_file};
+pub use source::{FlakeSource, FlakeSourceError, WorkTree};
+pub use update::Update;

@@ -1,0 +1,62 @@
+//! Evaluating every host, and building nothing.
+
+use futures::StreamExt;
+use larder_nix::{command::CancellationToken, nix::Nix};
+
+use super::{
+    evaluate,
+    progress::{Notice, Observer},
+    run::{HostReport, NightError, Report},
+    source::FlakeSource,
+};
+use crate::{host::HostName, ledger::Outcome};
+
+/// Evaluations at once. Each can take some gigabytes, and one core.
+const AT_ONCE: usize = 2;
+
+/// Evaluates the hosts of a flake as it is. A host whose report has no outcome evaluates.
+pub async fn check(
+    nix: &Nix,
+    source: &FlakeSource,
+    wanted: &[HostName],
+    observer: &mut dyn Observer,
+    cancel: &CancellationToken,
+) -> Result<Report, NightError> {
+    let scratch = tempfile::Builder::new().prefix("larder-check-").tempdir();
+    let scratch =
+        scratch.map_err(|source| NightError::Io { path: std::env::temp_dir(), source })?;
+    let tree = source.in_place(&scratch.path().join("work"), cancel).await?;
+    let hosts = evaluate::hosts(nix, &tree, wanted, cancel).await?;
+    observer.notice(Notice::Hosts(&hosts));
+    let mut report = Report::empty(&tree);
+    let evaluations = hosts.into_iter().map(|host| {
+        let (tree, link) = (&tree, scratch.path().join(host.as_str()));
+        async move {
+            let evaluated = evaluate::host(nix, tree, &host, &link, cancel).await;
+            (host, evaluated)
+        }
+    });
+    let mut evaluations = futures::stream::iter(evaluations).buffer_unordered(AT_ONCE);
+    while let Some((host, evaluated)) = evaluations.next().await {
+        if cancel.is_cancelled() {
+            return Err(NightError::Cancelled);
+        }
+        let mut of_host =
+            HostReport { host, plan: None, store_path: None, outcome: None, revision: None };
+        match evaluated {
+            Ok(evaluated) => {
+                observer.notice(Notice::Checked(&of_host.host));
+                of_host.store_path = Some(evaluated.output);
+            }
+            Err(error) => {
+                let message = error.to_string();
+                observer.notice(Notice::EvaluationFailed(&of_host.host, &message));
+                of_host.outcome = Some(Outcome::EvaluationFailed { message });
+            }
+        }
+        report.hosts.push(of_host);
+    }
+    drop(evaluations);
+    report.hosts.sort_by(|one, other| one.host.cmp(&other.host));
+    Ok(report)
+}

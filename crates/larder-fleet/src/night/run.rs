@@ -1,0 +1,393 @@
+//! One run, from the fetch to the publication.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use larder_formats::{lock_file::InputChange, store_path::StorePath};
+use larder_nix::{
+    command::{CancellationToken, CommandError},
+    database::{Database, DatabaseError},
+    nix::Nix,
+};
+use serde::Serialize;
+
+use super::{
+    build::{self, BuildError, Limits, Realised, Work},
+    evaluate::{self, Evaluated, HostsError},
+    lock::{RunLock, RunLockError},
+    plan::BuildPlan,
+    progress::{Notice, Observer},
+    publish::{Common, PublishError, Publisher},
+    source::{FlakeSource, FlakeSourceError, WorkTree},
+    update::{self, Update, UpdateError},
+};
+use crate::{
+    host::HostName,
+    ledger::{LedgerError, Outcome},
+};
+
+/// Everything a run needs to know beforehand.
+#[derive(Debug)]
+pub struct Night {
+    /// Nix.
+    pub nix: Nix,
+    /// Nix's database.
+    pub database: Database,
+    /// Where Larder's own things lie.
+    pub state_dir: PathBuf,
+    /// The flake, as configured.
+    pub flake: String,
+    /// Where that is.
+    pub source: FlakeSource,
+    /// The hosts to build; all if empty.
+    pub hosts: Vec<HostName>,
+    /// How much of the machine to take.
+    pub limits: Limits,
+    /// Publishes what built. Without, nothing is published and nothing noted in the ledger.
+    pub publisher: Option<Publisher>,
+    /// Reads the time.
+    pub clock: fn() -> Timestamp,
+}
+
+/// How far to go.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Update the lock first.
+    pub update: bool,
+    /// Stop before building.
+    pub dry_run: bool,
+}
+
+/// How a run ended.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The commit that was built from.
+    pub commit: Option<String>,
+    /// What the lock update changed.
+    pub changes: Vec<Change>,
+    /// Each host, in order of name.
+    pub hosts: Vec<HostReport>,
+    /// Derivations built.
+    pub built: usize,
+    /// Paths downloaded.
+    pub fetched: usize,
+    /// The whole log of the build.
+    pub log: Option<PathBuf>,
+}
+
+/// An input that the lock update moved.
+#[derive(Debug, Serialize)]
+pub struct Change {
+    /// The input.
+    pub input: String,
+    /// Where it was locked.
+    pub from: Option<String>,
+    /// Where it is locked now.
+    pub to: Option<String>,
+}
+
+/// How a run ended for a host.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostReport {
+    /// The host.
+    pub host: HostName,
+    /// What it needed.
+    pub plan: Option<BuildPlan>,
+    /// Its system.
+    pub store_path: Option<StorePath>,
+    /// How it ended; nothing for a run that was to stop before.
+    pub outcome: Option<Outcome>,
+    /// The number it was published under.
+    pub revision: Option<u64>,
+}
+
+impl Report {
+    /// Whether every host did as it should.
+    pub fn is_good(&self) -> bool {
+        self.hosts.iter().all(|host| host.outcome.as_ref().is_none_or(Outcome::is_good))
+    }
+}
+
+/// A run ended before it could say anything of single hosts, or could not publish.
+#[derive(Debug, thiserror::Error)]
+pub enum NightError {
+    /// Another run is under way.
+    #[error(transparent)]
+    Lock(#[from] RunLockError),
+    /// The flake cannot be had.
+    #[error(transparent)]
+    Fetch(#[from] FlakeSourceError),
+    /// The lock cannot be made.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// The hosts cannot be found.
+    #[error(transparent)]
+    Hosts(#[from] HostsError),
+    /// Nix cannot be run.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// Nix's database cannot be read.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// What was built could not be published.
+    #[error("{host} was built, but not published: {source}")]
+    Publish {
+        /// The host.
+        host: HostName,
+        /// Why.
+        source: Box<PublishError>,
+    },
+    /// What a crash left could not be mended.
+    #[error("cannot bring the published files up to date: {0}")]
+    Repair(Box<PublishError>),
+    /// A folder could not be made.
+    #[error("cannot prepare {path}: {source}")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The run was told to stop.
+    #[error("the run was cancelled; what was built so far is kept")]
+    Cancelled,
+}
+
+/// A host on its way.
+struct Job {
+    host: HostName,
+    plan: Option<BuildPlan>,
+    state: Result<Evaluated, Outcome>,
+}
+
+impl Night {
+    /// Does the run.
+    pub async fn run(
+        &self,
+        options: Options,
+        observer: &mut dyn Observer,
+        cancel: &CancellationToken,
+    ) -> Result<Report, NightError> {
+        let _lock = RunLock::take(&self.state_dir, (self.clock)())?;
+        if let Some(publisher) = &self.publisher {
+            publisher.repair().map_err(|error| NightError::Repair(Box::new(error)))?;
+        }
+        let (tree, update) = self.prepare(options, observer, cancel).await?;
+        let hosts = evaluate::hosts(&self.nix, &tree, &self.hosts, cancel).await?;
+        observer.notice(Notice::Hosts(&hosts));
+        let roots = self.fresh_folder("run")?;
+        let mut jobs = Vec::with_capacity(hosts.len());
+        for host in hosts {
+            jobs.push(self.evaluate(&tree, host, &roots, (observer, cancel)).await?);
+        }
+        let mut report = Report::new(&tree, &update);
+        if options.dry_run {
+            report.hosts = jobs.into_iter().map(HostReport::planned).collect();
+            return Ok(report);
+        }
+        let realised = self.realise(&jobs, &mut report, (observer, cancel)).await?;
+        for job in &jobs {
+            let outcome = self.judge(job, &realised)?;
+            observer.notice(Notice::Done(&job.host, &outcome));
+            report.hosts.push(HostReport::done(job, outcome));
+        }
+        if let Some(publisher) = &self.publisher {
+            let sources = self.sources(&tree, observer, cancel).await;
+            let run = publisher.ledger.begin_run((self.clock)(), &self.flake)?;
+            let now = (self.clock)();
+            let (flake, lock) = (self.flake.as_str(), &update.lock);
+            let common = Common { run, flake, tree: &tree, lock, sources: &sources, now };
+            for (job, host) in jobs.iter().zip(&mut report.hosts) {
+                host.revision = self.publish(publisher, &common, job, cancel).await?;
+                if let Some(outcome) = &host.outcome {
+                    publisher.ledger.record(run, &job.host, now, outcome)?;
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    async fn prepare(
+        &self,
+        options: Options,
+        observer: &mut dyn Observer,
+        cancel: &CancellationToken,
+    ) -> Result<(WorkTree, Update), NightError> {
+        observer.notice(Notice::Fetching { flake: &self.flake });
+        let tree = self.source.fetch(&self.state_dir.join("work"), cancel).await?;
+        observer.notice(Notice::Fetched { commit: tree.commit.as_deref() });
+        observer.notice(Notice::Locking { update: options.update });
+        let update = update::lock(&self.nix, &tree, options.update, cancel).await?;
+        observer.notice(Notice::Locked { changes: &update.changes });
+        Ok((tree, update))
+    }
+
+    async fn evaluate(
+        &self,
+        tree: &WorkTree,
+        host: HostName,
+        roots: &std::path::Path,
+        (observer, cancel): (&mut dyn Observer, &CancellationToken),
+    ) -> Result<Job, NightError> {
+        observer.notice(Notice::Evaluating(&host));
+        let link = roots.join(host.as_str());
+        let evaluated = match evaluate::host(&self.nix, tree, &host, &link, cancel).await {
+            Ok(evaluated) => evaluated,
+            Err(_) if cancel.is_cancelled() => return Err(NightError::Cancelled),
+            Err(error) => {
+                let message = error.to_string();
+                observer.notice(Notice::EvaluationFailed(&host, &message));
+                let state = Err(Outcome::EvaluationFailed { message });
+                return Ok(Job { host, plan: None, state });
+            }
+        };
+        let plan =
+            build::plan(&self.nix, &evaluated.derivation, cancel).await.map_err(BuildError::from)?;
+        observer.notice(Notice::Evaluated(&host, &plan));
+        Ok(Job { host, plan: Some(plan), state: Ok(evaluated) })
+    }
+
+    async fn realise(
+        &self,
+        jobs: &[Job],
+        report: &mut Report,
+        (observer, cancel): (&mut dyn Observer, &CancellationToken),
+    ) -> Result<Realised, NightError> {
+        let evaluated: Vec<Evaluated> =
+            jobs.iter().filter_map(|job| job.state.as_ref().ok().cloned()).collect();
+        let log = self.fresh_folder("log")?.join("build.log");
+        let work = Work { limits: self.limits, log: &log, observer, cancel };
+        match build::realise(&self.nix, &self.database, &evaluated, work).await {
+            Ok(realised) => {
+                report.built = realised.built;
+                report.fetched = realised.fetched;
+                report.log = Some(log).filter(|log| log.exists());
+                Ok(realised)
+            }
+            Err(BuildError::Command(CommandError::Cancelled { .. })) => Err(NightError::Cancelled),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A host has built when its output is valid, and nothing else tells.
+    fn judge(
+        &self,
+        job: &Job,
+        realised: &Realised,
+    ) -> Result<Outcome, NightError> {
+        let evaluated = match &job.state {
+            Err(outcome) => return Ok(outcome.clone()),
+            Ok(evaluated) => evaluated,
+        };
+        if !self.database.is_valid(&evaluated.output)? {
+            let failures = build::failures_of(&self.database, evaluated, realised)?;
+            return Ok(Outcome::BuildFailed { failures, message: realised.errors.join("\n") });
+        }
+        let before = match &self.publisher {
+            Some(publisher) => publisher.ledger.latest(&job.host)?,
+            None => None,
+        };
+        let same = before.is_some_and(|before| before.store_path == evaluated.output);
+        Ok(if same { Outcome::Unchanged } else { Outcome::Built })
+    }
+
+    /// Publishes a host that built; returns its number.
+    async fn publish(
+        &self,
+        publisher: &Publisher,
+        common: &Common<'_>,
+        job: &Job,
+        cancel: &CancellationToken,
+    ) -> Result<Option<u64>, NightError> {
+        let Ok(evaluated) = &job.state else { return Ok(None) };
+        if !self.database.is_valid(&evaluated.output)? {
+            return Ok(None);
+        }
+        let parts = (&self.nix, &self.database);
+        match publisher.publish(parts, common, evaluated, cancel).await {
+            Ok(revision) => Ok(Some(revision.number)),
+            Err(source) => {
+                Err(NightError::Publish { host: job.host.clone(), source: Box::new(source) })
+            }
+        }
+    }
+
+    /// The store paths of the locked inputs' sources. Without them the systems are published all the
+    /// same; clients then need the forge to evaluate.
+    async fn sources(
+        &self,
+        tree: &WorkTree,
+        observer: &mut dyn Observer,
+        cancel: &CancellationToken,
+    ) -> Vec<StorePath> {
+        match evaluate::input_sources(&self.nix, tree, cancel).await {
+            Ok(sources) => sources,
+            Err(error) => {
+                let message = format!("the inputs' sources could not be kept: {error}");
+                observer.notice(Notice::Message(&message));
+                Vec::new()
+            }
+        }
+    }
+
+    /// An empty folder of the state folder, whatever an earlier run left in it.
+    fn fresh_folder(&self, name: &str) -> Result<PathBuf, NightError> {
+        let path = self.state_dir.join(name);
+        let io = |source| NightError::Io { path: path.clone(), source };
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+            _ => std::fs::create_dir_all(&path).map_err(io)?,
+        }
+        Ok(path)
+    }
+}
+
+/// The ledger's place in the state folder.
+pub fn ledger_file(state_dir: &std::path::Path) -> PathBuf {
+    state_dir.join("ledger.sqlite")
+}
+
+impl Report {
+    /// A report that says nothing of any host yet.
+    pub(super) fn empty(tree: &WorkTree) -> Self {
+        Self {
+            commit: tree.commit.clone(),
+            changes: Vec::new(),
+            hosts: Vec::new(),
+            built: 0,
+            fetched: 0,
+            log: None,
+        }
+    }
+
+    fn new(tree: &WorkTree, update: &Update) -> Self {
+        let change = |change: &InputChange| Change {
+            input: change.name.clone(),
+            from: change.from.as_ref().map(|input| input.description.clone()),
+            to: change.to.as_ref().map(|input| input.description.clone()),
+        };
+        let changes = update.changes.iter().map(change).collect();
+        Self { changes, ..Self::empty(tree) }
+    }
+}
+
+impl HostReport {
+    fn planned(job: Job) -> Self {
+        let (store_path, outcome) = match job.state {
+            Ok(evaluated) => (Some(evaluated.output), None),
+            Err(outcome) => (None, Some(outcome)),
+        };
+        Self { host: job.host, plan: job.plan, store_path, outcome, revision: None }
+    }
+
+    fn done(job: &Job, outcome: Outcome) -> Self {
+        let store_path = job.state.as_ref().ok().map(|evaluated| evaluated.output.clone());
+        let (host, plan) = (job.host.clone(), job.plan.clone());
+        Self { host, plan, store_path, outcome: Some(outcome), revision: None }
+    }
+}

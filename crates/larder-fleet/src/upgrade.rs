@@ -1,0 +1,29 @@
+//! A host takes what the server built for it.
+//!
+//! Learn what that is (and believe it only if it is signed, ours, newer and not expired), make it
+//! present, show what it took, and switch. What ran before is recorded, so that it can be returned to
+//! exactly.
+
+mod activate;
+mod flake;
+mod prebuilt;
+mod servers;
+mod state;
+mod tree;
+
+pub use activate::{Activation, ActivationError, Switched, activate, running_system};
+pub use flake::{FlakeBuild, FlakeBuildError, Lock};
+pub use prebuilt::{PrebuiltError, fetch, plan};
+pub use servers::{Offer, OfferError, Server, ServerFailure, SshServer, ask};
+pub use state::{Accepted, ClientState, StateError};
+pub use tree::TreeError;
+
+/// This machine's system type, as Nix calls it: `x86_64-linux`.
+pub fn system_type() -> String {
+    let machine = rustix::system::uname().machine().to_string_lossy().into_owned();
+    let machine = match machine.as_str() {
+        "i386" | "i486" | "i586" => "i686".to_owned(),
+        _ => machine,
+    };
+    format!("{machine}-linux")
+}

@@ -1,0 +1,167 @@
+//! Switching to a system, and back.
+
+use std::{
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+};
+
+use larder_formats::store_path::{StoreDir, StorePath};
+use larder_nix::{
+    command::{CancellationToken, CommandError, Invocation},
+    nix::Nix,
+};
+
+use super::state::{ClientState, StateError};
+
+/// What `switch-to-configuration` is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Activate now and at boot.
+    Switch,
+    /// Activate at boot.
+    Boot,
+    /// Activate now, but not at boot.
+    Test,
+}
+
+impl Activation {
+    /// The word NixOS uses for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Switch => "switch",
+            Self::Boot => "boot",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// How a switch ended, when the system is the new one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switched {
+    /// Something people should know: units that failed, a reboot that is due.
+    pub warning: Option<&'static str>,
+}
+
+/// The system could not be switched.
+#[derive(Debug, thiserror::Error)]
+pub enum ActivationError {
+    /// Not a NixOS system.
+    #[error("{0} is not a NixOS system: it has no bin/switch-to-configuration")]
+    NotASystem(PathBuf),
+    /// A program could not be run.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The state could not be written, so nothing was switched.
+    #[error("{0}; nothing was switched")]
+    State(#[from] StateError),
+    /// It ended with a failure.
+    #[error(
+        "switch-to-configuration failed (exit status {status}): {meaning}. Part of {system} may be active. \
+         `larder upgrade --rollback` returns to what ran before.\n{output}"
+    )]
+    Failed {
+        /// Its exit status.
+        status: i32,
+        /// What that means.
+        meaning: &'static str,
+        /// The system it was to switch to.
+        system: StorePath,
+        /// The end of what it said.
+        output: String,
+    },
+}
+
+/// What NixOS keeps pointed at the system that is active.
+const CURRENT_SYSTEM: &str = "/run/current-system";
+
+/// The system that runs now: NixOS' own word for it, or else where the profile leads.
+pub fn running_system(profile: &Path, store_dir: &StoreDir) -> Option<StorePath> {
+    follow(Path::new(CURRENT_SYSTEM), store_dir).or_else(|| follow(profile, store_dir))
+}
+
+/// The store path that a link leads to, if it leads to one in this store.
+fn follow(link: &Path, store_dir: &StoreDir) -> Option<StorePath> {
+    // A profile is a link to a generation's link to the store.
+    let mut path = link.to_owned();
+    for _ in 0..8 {
+        let target = std::fs::read_link(&path).ok()?;
+        path = path.parent()?.join(target);
+        if let Ok(found) = store_dir.parse(&path.to_string_lossy()) {
+            return Some(found);
+        }
+    }
+    None
+}
+
+/// Makes a system that is in the store the profile's, and activates it. The system of before is
+/// recorded first. If the activation fails, the profile stays at the new system, as NixOS leaves it: the
+/// boot loader may already start it.
+pub async fn activate(
+    nix: &Nix,
+    target: (&Path, &StorePath),
+    how: Activation,
+    state: (&Path, &mut ClientState),
+    cancel: &CancellationToken,
+) -> Result<Switched, ActivationError> {
+    let (profile, system) = target;
+    let (state_dir, state) = state;
+    let layout = nix.layout();
+    let script = layout.real_path(system).join("bin/switch-to-configuration");
+    if !script.is_file() {
+        return Err(ActivationError::NotASystem(layout.real_path(system)));
+    }
+    let before = running_system(profile, &layout.store_dir);
+    if before.is_some() && before.as_ref() != Some(system) {
+        state.previous = before;
+    }
+    state.save(state_dir)?;
+    if how != Activation::Test {
+        set_profile(nix, profile, system, cancel).await?;
+    }
+    // From here on the switch is not cancelled: half a switch is worse than either end.
+    let switch = Invocation::new(&script).arg(how.word());
+    let output = switch.run(&CancellationToken::new(), |line| tracing::info!("{line}")).await?;
+    let status = output.finished.status;
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+    match verdict(code) {
+        Ok(switched) => Ok(switched),
+        Err(meaning) => Err(ActivationError::Failed {
+            status: code,
+            meaning,
+            system: system.clone(),
+            output: output.finished.stderr_tail.trim().to_owned(),
+        }),
+    }
+}
+
+/// The exit codes of switch-to-configuration, as NixOS gives them.
+fn verdict(code: i32) -> Result<Switched, &'static str> {
+    match code {
+        0 => Ok(Switched { warning: None }),
+        4 => Ok(Switched {
+            warning: Some("the system is switched, but some units failed: see `systemctl --failed`"),
+        }),
+        100 => Ok(Switched {
+            warning: Some("the system is set, and takes effect after a reboot"),
+        }),
+        1 => Err("it met an error, or another switch is under way"),
+        2 => Err("the activation script failed"),
+        _ => Err("it ended in a way NixOS does not document"),
+    }
+}
+
+async fn set_profile(
+    nix: &Nix,
+    profile: &Path,
+    system: &StorePath,
+    cancel: &CancellationToken,
+) -> Result<(), CommandError> {
+    let full = nix.layout().store_dir.display(system);
+    nix.command("nix-env")
+        .arg("--profile")
+        .arg(profile)
+        .args(["--set", &full])
+        .output(cancel)
+        .await
+        .map(|_| ())
+}

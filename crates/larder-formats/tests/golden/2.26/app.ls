@@ -1,0 +1,1 @@
+{"root":{"entries":{"bin":{"entries":{"app":{"executable":true,"narOffset":400,"size":115,"type":"regular"}},"type":"directory"}},"type":"directory"},"version":1}

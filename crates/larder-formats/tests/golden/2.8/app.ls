@@ -1,0 +1,1 @@
+{"version":1,"root":{"type":"directory","entries":{"bin":{"type":"directory","entries":{"app":{"type":"regular","size":115,"executable":true,"narOffset":400}}}}}}

@@ -1,0 +1,21 @@
+//! Tests of the formats: golden files made by real Nix, round trips, and hostile input.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking, as the tests do"
+)]
+
+mod cache_info;
+mod content_address;
+mod envelope;
+mod golden;
+mod internal_json;
+mod lock_file;
+mod nar_hostile;
+mod nar_round_trip;
+mod narinfo;
+mod signature;
+mod store_path;
+mod texts;

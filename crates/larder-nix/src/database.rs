@@ -1,0 +1,373 @@
+//! Nix's database, read and never written.
+//!
+//! Each question is answered from `db/db.sqlite` as it is at that moment, so a path that was
+//! collected or registered a second ago is seen as such. The file is opened read-only but not as
+//! `immutable` (which would miss what other processes write), and a writer is waited for rather
+//! than reported as an error. Schema: version 10 of Nix's local store, which all of Nix 2.x use.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use larder_formats::{
+    content_address::ContentAddress,
+    hash::Sha256,
+    narinfo::{Compression, NarInfo},
+    signature::Signature,
+    store_path::{StoreDir, StorePath, StorePathHash},
+};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row};
+
+use crate::layout::StoreLayout;
+
+/// How long a reader waits for a writer that holds the whole database, as happens for moments when
+/// Nix folds its write-ahead log back.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Idle connections kept for the next question. Each costs some 100 kB.
+const IDLE_CONNECTIONS: usize = 8;
+
+/// What Nix knows about a valid path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathInfo {
+    /// The row's number. Numbers are never used twice: a path deleted and registered again has
+    /// another one.
+    pub id: i64,
+    /// The path.
+    pub path: StorePath,
+    /// SHA-256 of its NAR.
+    pub nar_hash: Sha256,
+    /// Bytes of its NAR.
+    pub nar_size: u64,
+    /// The paths it refers to, itself included if it does.
+    pub references: BTreeSet<StorePath>,
+    /// The derivation it was built by, where known.
+    pub deriver: Option<StorePath>,
+    /// The signatures Nix keeps for it.
+    pub signatures: BTreeSet<Signature>,
+    /// Its content address, if it is content-addressed.
+    pub ca: Option<ContentAddress>,
+}
+
+impl PathInfo {
+    /// The same as a narinfo of the uncompressed NAR, to be had at `url`.
+    pub fn into_narinfo(self, url: String) -> NarInfo {
+        NarInfo {
+            url,
+            compression: Compression::None,
+            file_hash: Some(self.nar_hash),
+            file_size: Some(self.nar_size),
+            nar_hash: self.nar_hash,
+            nar_size: self.nar_size,
+            references: self.references,
+            deriver: self.deriver,
+            signatures: self.signatures,
+            ca: self.ca,
+            store_path: self.path,
+        }
+    }
+}
+
+/// Nix's database could not be read, or holds what Nix would not write.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// There is no database where the store URI says.
+    #[error("there is no Nix store at {path}: {reason}. Is Nix installed, and is `store` right?")]
+    Missing {
+        /// The database file that was looked for.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// SQLite failed.
+    #[error("cannot read Nix's database {path}: {source}{}", hint(source))]
+    Sqlite {
+        /// The database file.
+        path: PathBuf,
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+    /// A value is not of its form.
+    #[error("Nix's database {path} holds a damaged {what} for {about}: {value:?}. `nix-store --verify` may mend it")]
+    Damaged {
+        /// The database file.
+        path: PathBuf,
+        /// Which value.
+        what: &'static str,
+        /// The path it belongs to.
+        about: String,
+        /// The value.
+        value: String,
+    },
+}
+
+fn hint(source: &rusqlite::Error) -> &'static str {
+    match source.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
+            ". Reading it needs read access to the folder, and either its `-shm` file (there while \
+             Nix runs) or write access: start nix-daemon, or run as a user who may"
+        }
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            ". The file is damaged; `sqlite3 … .recover` and `nix-store --verify` may help"
+        }
+        _ => "",
+    }
+}
+
+/// Nix's database, open for reading. Cheap questions, safe from many threads; each blocks its
+/// thread for as long as the disk takes.
+#[derive(Debug)]
+pub struct Database {
+    file: PathBuf,
+    store_dir: StoreDir,
+    idle: Mutex<Vec<Connection>>,
+}
+
+const COLUMNS: &str = "v.id, v.path, v.hash, v.narSize, v.deriver, v.sigs, v.ca";
+
+impl Database {
+    /// Opens the database of a store, and makes sure that it can be read.
+    pub fn open(layout: &StoreLayout) -> Result<Self, DatabaseError> {
+        let database = Self {
+            file: layout.database(),
+            store_dir: layout.store_dir.clone(),
+            idle: Mutex::default(),
+        };
+        if let Err(error) = std::fs::metadata(&database.file) {
+            return Err(DatabaseError::Missing {
+                path: database.file,
+                reason: error.to_string(),
+            });
+        }
+        database.with(|connection| {
+            connection.query_row("select count(*) from ValidPaths where id = 0", [], |_| Ok(()))
+        })?;
+        Ok(database)
+    }
+
+    /// The folder that this database's paths are called by.
+    pub fn store_dir(&self) -> &StoreDir {
+        &self.store_dir
+    }
+
+    /// The valid path with this hash part, or `None` if there is none.
+    pub fn path_info(&self, hash: StorePathHash) -> Result<Option<PathInfo>, DatabaseError> {
+        let prefix = format!("{}/{hash}-", self.store_dir);
+        let row = self.with(|connection| {
+            let mut query = connection.prepare_cached(&format!(
+                "select {COLUMNS} from ValidPaths v where v.path >= ?1 order by v.path limit 1"
+            ))?;
+            query.query_row([&prefix], RawInfo::read).optional()
+        })?;
+        match row.filter(|row| row.path.starts_with(&prefix)) {
+            None => Ok(None),
+            Some(row) => self.complete(row).map(Some),
+        }
+    }
+
+    /// The row number of the valid path with this hash part; see [`PathInfo::id`].
+    pub fn path_id(&self, hash: StorePathHash) -> Result<Option<i64>, DatabaseError> {
+        let prefix = format!("{}/{hash}-", self.store_dir);
+        let row = self.with(|connection| {
+            let mut query = connection.prepare_cached(
+                "select id, path from ValidPaths where path >= ?1 order by path limit 1",
+            )?;
+            query
+                .query_row([&prefix], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+                .optional()
+        })?;
+        Ok(row.filter(|(_, path)| path.starts_with(&prefix)).map(|(id, _)| id))
+    }
+
+    /// Whether this very path is valid.
+    pub fn is_valid(&self, path: &StorePath) -> Result<bool, DatabaseError> {
+        let full = self.store_dir.display(path);
+        self.with(|connection| {
+            connection
+                .prepare_cached("select 1 from ValidPaths where path = ?1")?
+                .exists([&full])
+        })
+    }
+
+    /// The path and everything it reaches by references, itself first among equals (sorted).
+    /// Empty if the path is not valid.
+    pub fn closure(&self, path: &StorePath) -> Result<BTreeSet<StorePath>, DatabaseError> {
+        let full = self.store_dir.display(path);
+        let names = self.with(|connection| {
+            connection
+                .prepare_cached(
+                    "with recursive closure(id) as (
+                       select id from ValidPaths where path = ?1
+                       union select r.reference from Refs r join closure c on r.referrer = c.id)
+                     select v.path from closure c join ValidPaths v on v.id = c.id",
+                )?
+                .query_map([&full], |row| row.get::<_, String>(0))?
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        names.iter().map(|name| self.parse_path(name, "path", &full)).collect()
+    }
+
+    /// The sum of the NAR sizes of a path's closure, in bytes; zero if the path is not valid.
+    pub fn closure_size(&self, path: &StorePath) -> Result<u64, DatabaseError> {
+        let full = self.store_dir.display(path);
+        let total: i64 = self.with(|connection| {
+            connection
+                .prepare_cached(
+                    "with recursive closure(id) as (
+                       select id from ValidPaths where path = ?1
+                       union select r.reference from Refs r join closure c on r.referrer = c.id)
+                     select coalesce(sum(v.narSize), 0) from closure c join ValidPaths v on v.id = c.id",
+                )?
+                .query_row([&full], |row| row.get(0))
+        })?;
+        Ok(u64::try_from(total).unwrap_or(0))
+    }
+
+    /// What a valid derivation builds: output name to path. Empty for a derivation whose outputs are
+    /// not known before it is built.
+    pub fn outputs(&self, derivation: &StorePath) -> Result<BTreeMap<String, StorePath>, DatabaseError> {
+        let full = self.store_dir.display(derivation);
+        let rows = self.with(|connection| {
+            connection
+                .prepare_cached(
+                    "select o.id, o.path from DerivationOutputs o join ValidPaths v on v.id = o.drv
+                     where v.path = ?1",
+                )?
+                .query_map([&full], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?
+                .collect::<Result<Vec<(String, String)>, _>>()
+        })?;
+        rows.into_iter()
+            .map(|(name, path)| Ok((name, self.parse_path(&path, "output", &full)?)))
+            .collect()
+    }
+
+    /// The valid derivation with this hash part, or the derivations that are known to have built the
+    /// path with this hash part: the base names under which its build log may lie.
+    pub fn derivations(&self, hash: StorePathHash) -> Result<Vec<StorePath>, DatabaseError> {
+        let Some(info) = self.path_info(hash)? else { return Ok(Vec::new()) };
+        if info.path.is_derivation() {
+            return Ok(vec![info.path]);
+        }
+        let full = self.store_dir.display(&info.path);
+        let rows = self.with(|connection| {
+            connection
+                .prepare_cached(
+                    "select v.path from DerivationOutputs o join ValidPaths v on v.id = o.drv
+                     where o.path = ?1",
+                )?
+                .query_map([&full], |row| row.get::<_, String>(0))?
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        let mut found = rows
+            .iter()
+            .map(|row| self.parse_path(row, "deriver", &full))
+            .collect::<Result<Vec<_>, _>>()?;
+        found.extend(info.deriver.into_iter().filter(|deriver| deriver.is_derivation()));
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+
+    fn complete(&self, row: RawInfo) -> Result<PathInfo, DatabaseError> {
+        let names = self.with(|connection| {
+            connection
+                .prepare_cached(
+                    "select v.path from Refs r join ValidPaths v on v.id = r.reference
+                     where r.referrer = ?1",
+                )?
+                .query_map([row.id], |row| row.get::<_, String>(0))?
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        let about = &row.path;
+        let references = names
+            .iter()
+            .map(|name| self.parse_path(name, "reference", about))
+            .collect::<Result<_, _>>()?;
+        let nar_hash =
+            row.hash.parse().map_err(|_| self.damaged("hash", about, row.hash.clone()))?;
+        let nar_size = row
+            .nar_size
+            .and_then(|size| u64::try_from(size).ok())
+            .filter(|size| *size > 0)
+            .ok_or_else(|| self.damaged("narSize", about, format!("{:?}", row.nar_size)))?;
+        let deriver = match row.deriver.as_deref() {
+            None | Some("") => None,
+            Some(deriver) => Some(self.parse_path(deriver, "deriver", about)?),
+        };
+        let signatures = row
+            .sigs
+            .as_deref()
+            .unwrap_or_default()
+            .split_ascii_whitespace()
+            .map(|text| text.parse().map_err(|_| self.damaged("signature", about, text.to_owned())))
+            .collect::<Result<_, _>>()?;
+        let ca = match row.ca.as_deref() {
+            None | Some("") => None,
+            Some(ca) => {
+                Some(ca.parse().map_err(|_| self.damaged("content address", about, ca.to_owned()))?)
+            }
+        };
+        let path = self.parse_path(about, "path", about)?;
+        Ok(PathInfo { id: row.id, path, nar_hash, nar_size, references, deriver, signatures, ca })
+    }
+
+    fn parse_path(&self, text: &str, what: &'static str, about: &str) -> Result<StorePath, DatabaseError> {
+        self.store_dir.parse(text).map_err(|_| self.damaged(what, about, text.to_owned()))
+    }
+
+    fn damaged(&self, what: &'static str, about: &str, value: String) -> DatabaseError {
+        DatabaseError::Damaged { path: self.file.clone(), what, about: about.to_owned(), value }
+    }
+
+    /// Asks one question on an idle connection, or on a new one.
+    fn with<T>(&self, ask: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, DatabaseError> {
+        let sqlite = |source| DatabaseError::Sqlite { path: self.file.clone(), source };
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => connect(&self.file).map_err(sqlite)?,
+        };
+        let answer = ask(&connection).map_err(sqlite)?;
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_CONNECTIONS {
+            idle.push(connection);
+        }
+        Ok(answer)
+    }
+}
+
+fn connect(file: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        file,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+struct RawInfo {
+    id: i64,
+    path: String,
+    hash: String,
+    nar_size: Option<i64>,
+    deriver: Option<String>,
+    sigs: Option<String>,
+    ca: Option<String>,
+}
+
+impl RawInfo {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(0)?,
+            path: row.get(1)?,
+            hash: row.get(2)?,
+            nar_size: row.get(3)?,
+            deriver: row.get(4)?,
+            sigs: row.get(5)?,
+            ca: row.get(6)?,
+        })
+    }
+}

@@ -1,0 +1,12 @@
+//! The only door to the local Nix.
+//!
+//! Reads Nix's database, dumps store paths as NARs, makes garbage-collector roots and runs Nix's
+//! commands (and the few other programs Larder needs). It knows nothing of HTTP, fleets or caches.
+
+pub mod build_log;
+pub mod command;
+pub mod database;
+pub mod dump;
+pub mod layout;
+pub mod nix;
+pub mod read_ahead;

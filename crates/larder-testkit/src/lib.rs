@@ -1,0 +1,35 @@
+//! What tests stand on: throw-away Nix stores of three real versions, whole machines in namespaces, a
+//! sample fleet, and real nginx, sshd and git.
+//!
+//! Everything here is real or absent: no program is imitated. What fails, fails by a panic that names
+//! the command and shows what it printed, since the only caller is a test or the demo. Everything made
+//! here is gone when its value is dropped, after a panic too.
+//!
+//! It deliberately knows nothing of larder: the crates under test depend on it, never the other way.
+
+#![expect(
+    clippy::panic,
+    clippy::expect_used,
+    reason = "the callers are tests: a panic that says what happened is the error they want"
+)]
+
+pub mod fleet;
+pub mod git;
+pub mod machine;
+pub mod network;
+pub mod nginx;
+pub mod nix;
+pub mod process;
+pub mod scratch;
+pub mod software;
+pub mod sshd;
+pub mod store;
+pub mod tree;
+
+pub use fleet::SampleFleet;
+pub use machine::Machine;
+pub use network::Network;
+pub use nix::{Nix, NixVersion};
+pub use process::{Background, Finished, Program};
+pub use store::TestStore;
+pub use tree::Tree;

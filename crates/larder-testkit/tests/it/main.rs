@@ -1,0 +1,5 @@
+//! The test kit itself: what other tests stand on must be real.
+
+mod fleets;
+mod machines;
+mod stores;

@@ -1,0 +1,37 @@
+//! `/log/…`: the log of a build, by the derivation's name or its hash part, or by the hash part of
+//! what it built.
+
+use axum::{
+    body::Body,
+    extract::{Path, State},
+    http::{Method, header},
+    response::{IntoResponse, Response},
+};
+use larder_formats::store_path::StorePath;
+
+use crate::{error::WebError, router::Shared};
+
+/// Sends a log as text.
+pub(crate) async fn log(
+    State(site): Shared,
+    method: Method,
+    Path(name): Path<String>,
+) -> Result<Response, WebError> {
+    let candidates = match name.parse::<StorePath>() {
+        Ok(path) if path.is_derivation() => vec![path],
+        Ok(path) => site.cache.derivations(path.hash()).await?,
+        Err(_) => {
+            let hash = name.parse().map_err(|_| WebError::Absent)?;
+            site.cache.derivations(hash).await?
+        }
+    };
+    for derivation in candidates {
+        if let Some(log) = site.cache.log(&derivation).await? {
+            let body =
+                if method == Method::HEAD { Body::empty() } else { Body::from_stream(log) };
+            return Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body)
+                .into_response());
+        }
+    }
+    Err(WebError::Absent)
+}

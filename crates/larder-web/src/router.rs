@@ -1,0 +1,66 @@
+//! Every route, on one page.
+
+use std::{path::PathBuf, sync::Arc};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use larder_cache::cache::Cache;
+use larder_formats::signature::PublicKey;
+
+use crate::{fleet, landing, logs, nar, narinfo};
+
+/// What the routes share.
+pub struct Site {
+    /// Answers for store paths.
+    pub cache: Arc<dyn Cache>,
+    /// The keys that its narinfos are signed with.
+    pub public_keys: Vec<PublicKey>,
+    /// The keys that its revisions are signed with.
+    pub fleet_keys: Vec<PublicKey>,
+    /// The fleet's ledger, which need not be there yet.
+    pub ledger: PathBuf,
+    /// Whether NARs go out with `Content-Encoding: zstd` to clients that accept it.
+    pub compress_nars: bool,
+}
+
+/// The site as the handlers get it.
+pub(crate) type Shared = State<Arc<Site>>;
+
+/// The routes of a site. GET routes answer HEAD as well.
+pub fn router(site: Site) -> Router {
+    Router::new()
+        .route("/", get(landing::page))
+        .route("/nix-cache-info", get(narinfo::cache_info))
+        .route("/{file}", get(narinfo::narinfo_or_listing))
+        .route("/nar/{file}", get(nar::nar))
+        .route("/log/{name}", get(logs::log))
+        .route("/fleet", get(fleet::overview))
+        .route("/fleet/{file}", get(fleet::host))
+        .route("/health", get(health))
+        .route("/version", get(version))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "not found\n") })
+        .with_state(Arc::new(site))
+}
+
+/// Whether the store can be read. The path asked for need not exist: being able to tell is enough.
+async fn health(State(site): Shared) -> Response {
+    let probe = larder_formats::store_path::StorePathHash::from_bytes([0; 20]);
+    match site.cache.narinfo(probe).await {
+        Ok(_) => "ok\n".into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the store cannot be read");
+            (StatusCode::SERVICE_UNAVAILABLE, "the store cannot be read\n").into_response()
+        }
+    }
+}
+
+async fn version() -> impl IntoResponse {
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    let body = serde_json::json!({ "name": "larder", "version": env!("CARGO_PKG_VERSION") });
+    (json, format!("{body}\n"))
+}

@@ -1,0 +1,9 @@
+//! One verb a file: its arguments, and one function that does it.
+
+pub(crate) mod build;
+pub(crate) mod check;
+pub(crate) mod config;
+pub(crate) mod init;
+pub(crate) mod key;
+pub(crate) mod serve;
+pub(crate) mod upgrade;

@@ -1,0 +1,62 @@
+//! `larder init`
+
+use std::{fs::OpenOptions, io::Write};
+
+use clap::ValueEnum;
+
+use crate::{
+    cli::{Context, say},
+    config::{Role, starting_file},
+    report::{Done, Error},
+};
+
+/// Write a starting configuration, with comments
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// What this machine is to be
+    role: RoleArgument,
+
+    /// Print it instead of writing it to the configuration file
+    #[arg(long)]
+    print: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RoleArgument {
+    /// Builds for the fleet and serves it
+    Server,
+    /// Upgrades from a server
+    Client,
+}
+
+const NEXT_FOR_SERVER: &str = "\
+Next:
+  larder key generate cache.example-1 --output /etc/larder/cache.key   # signs what is served
+  larder key generate fleet.example-1 --output /var/lib/larder/fleet.key   # signs what is published
+  set `flake` in that file, then: larder config check, larder build, larder serve";
+
+const NEXT_FOR_CLIENT: &str = "\
+Next: set `servers` and `fleet-public-keys` in that file (the server's page at `/` shows both, and the
+lines for nix.conf), then: larder config check, larder upgrade dry-run";
+
+pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Done, Error> {
+    let (role, next) = match arguments.role {
+        RoleArgument::Server => (Role::Server, NEXT_FOR_SERVER),
+        RoleArgument::Client => (Role::Client, NEXT_FOR_CLIENT),
+    };
+    let text = starting_file(role);
+    if arguments.print {
+        say(text.trim_end());
+        return Ok(Done::Well);
+    }
+    let path = context.config_file();
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(io)?;
+    }
+    // Never over what somebody wrote.
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(io)?;
+    file.write_all(text.as_bytes()).map_err(io)?;
+    say(&format!("wrote {}\n{next}", path.display()));
+    Ok(Done::Well)
+}

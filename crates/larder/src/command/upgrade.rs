@@ -1,0 +1,279 @@
+//! `larder upgrade`
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use larder_fleet::{
+    host::HostName,
+    night::BuildPlan,
+    revision::{Circumstances, Revision},
+    upgrade::{
+        self, Accepted, Activation, ClientState, FlakeBuild, Lock, Offer, Server, Switched,
+        system_type,
+    },
+};
+use larder_formats::store_path::StorePath;
+use larder_nix::{database::Database, nix::Nix};
+
+use crate::{
+    cli::{Context, say},
+    clock,
+    config::Config,
+    environment,
+    report::{Done, Error},
+    view, wiring,
+};
+
+/// Upgrade this machine to what the server built for it
+///
+/// By default the configured flake is built, local edits included, with the inputs that the server
+/// built with. Without a configured flake, or with `--prebuilt`, the server's system is taken as it
+/// is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// What to do with the system
+    #[arg(default_value = "switch")]
+    action: Action,
+
+    /// Build this flake; `#HOST` behind it names the host
+    #[arg(long, value_name = "REF", conflicts_with = "prebuilt")]
+    flake: Option<String>,
+
+    /// Take the server's system as it is; nothing is evaluated
+    #[arg(long)]
+    prebuilt: bool,
+
+    /// Accept a revision that is older than the one accepted last
+    #[arg(long)]
+    allow_older: bool,
+
+    /// Return to the system that ran before the last switch
+    #[arg(long, conflicts_with_all = ["flake", "prebuilt", "allow_older"])]
+    rollback: bool,
+
+    /// Arguments for `nix build`
+    #[arg(last = true, value_name = "NIX ARGUMENTS")]
+    extra: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Action {
+    /// Activate it now and at boot
+    Switch,
+    /// Activate it at boot
+    Boot,
+    /// Activate it now, but not at boot
+    Test,
+    /// Only make it present, and print where
+    Build,
+    /// Only show what would be downloaded and built
+    DryRun,
+}
+
+impl Action {
+    fn activation(self) -> Option<Activation> {
+        match self {
+            Self::Switch => Some(Activation::Switch),
+            Self::Boot => Some(Activation::Boot),
+            Self::Test => Some(Activation::Test),
+            Self::Build | Self::DryRun => None,
+        }
+    }
+}
+
+/// What every step needs.
+struct Upgrade<'a> {
+    context: &'a Context,
+    config: &'a Config,
+    nix: Nix,
+    database: Database,
+    host: HostName,
+    state: ClientState,
+}
+
+pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done, Error> {
+    let config = context.config()?;
+    let (nix, database) = wiring::nix(&config, &context.cancel).await?;
+    let flake = arguments.flake.clone().or(config.client.flake.as_ref().map(ToString::to_string));
+    let (flake, named) = match flake {
+        Some(flake) if !arguments.prebuilt => split(&flake)?,
+        _ => (None, None),
+    };
+    let host = match named.or(config.client.host.clone()) {
+        Some(host) => host,
+        None => environment::host_name().parse()?,
+    };
+    let state = ClientState::load(&config.state_dir)?;
+    let mut upgrade = Upgrade { context, config: &config, nix, database, host, state };
+    if arguments.rollback {
+        return upgrade.roll_back(arguments.action).await;
+    }
+    let offer = upgrade.ask(arguments.allow_older).await?;
+    let system = match (&offer, &flake) {
+        (Offer::Revision(revision), None) => upgrade.take_prebuilt(revision, arguments).await?,
+        (Offer::Nixpkgs(_), None) => return Err(Error::OnlyRev("`--prebuilt`")),
+        (Offer::Revision(revision), Some(flake)) => {
+            upgrade.build_flake(flake, Lock::File(&revision.lock), arguments).await?
+        }
+        (Offer::Nixpkgs(commit), Some(flake)) => {
+            upgrade.build_flake(flake, Lock::Nixpkgs(commit), arguments).await?
+        }
+    };
+    match (system, arguments.action.activation()) {
+        (Some(system), Some(how)) => {
+            let switched = upgrade.activate(&system, how).await?;
+            if let Offer::Revision(revision) = &offer {
+                upgrade.remember(revision)?;
+            }
+            Ok(tell(&switched))
+        }
+        (Some(system), None) => {
+            say(&upgrade.nix.layout().store_dir.display(&system));
+            Ok(Done::Well)
+        }
+        (None, _) => Ok(Done::Well),
+    }
+}
+
+impl Upgrade<'_> {
+    /// Asks the server, and says what it offers.
+    async fn ask(&self, allow_older: bool) -> Result<Offer, Error> {
+        let servers = wiring::servers(self.config);
+        if servers.is_empty() {
+            return Err(Error::NoServers);
+        }
+        let keys = &self.config.client.fleet_public_keys;
+        if keys.is_empty() && servers.iter().any(|server| matches!(server, Server::Http(_))) {
+            return Err(Error::NoFleetKeys);
+        }
+        let here = Circumstances {
+            keys,
+            host: &self.host,
+            system: &system_type(),
+            store_dir: &self.nix.layout().store_dir,
+            now: clock::now(),
+            accepted: self.state.accepted.as_ref().map(|accepted| accepted.number),
+            allow_older,
+        };
+        let (server, offer) = upgrade::ask(&servers, &here, &self.context.cancel).await?;
+        view::note(&match &offer {
+            Offer::Revision(revision) => format!(
+                "{server} built revision {} for {} at {:.0}",
+                revision.number, self.host, revision.time
+            ),
+            Offer::Nixpkgs(commit) => {
+                format!("{server} built {} with nixpkgs {commit}", self.host)
+            }
+        });
+        Ok(offer)
+    }
+
+    async fn take_prebuilt(
+        &self,
+        revision: &Revision,
+        arguments: &Arguments,
+    ) -> Result<Option<StorePath>, Error> {
+        let cancel = &self.context.cancel;
+        let plan = upgrade::plan(&self.nix, revision, cancel).await?;
+        view::note(&view::plan(&plan));
+        if arguments.action == Action::DryRun {
+            return Ok(None);
+        }
+        let link = self.link("prebuilt")?;
+        upgrade::fetch(&self.nix, &self.database, revision, &link, cancel).await?;
+        Ok(Some(revision.store_path.clone()))
+    }
+
+    async fn build_flake(
+        &self,
+        flake: &str,
+        lock: Lock<'_>,
+        arguments: &Arguments,
+    ) -> Result<Option<StorePath>, Error> {
+        let cancel = &self.context.cancel;
+        let io = |source| Error::Io { path: std::env::temp_dir(), source };
+        let scratch = tempfile::Builder::new().prefix("larder-upgrade-").tempdir().map_err(io)?;
+        let wanted = (flake, &self.host);
+        let build =
+            FlakeBuild::prepare(wanted, lock, scratch.path(), &arguments.extra, cancel).await?;
+        let plan: BuildPlan = build.plan(&self.nix, cancel).await?;
+        view::note(&view::plan(&plan));
+        if arguments.action == Action::DryRun {
+            return Ok(None);
+        }
+        let link = self.link("flake")?;
+        let mut view = view::for_this_terminal();
+        let parts = (&self.nix, &self.database);
+        Ok(Some(build.build(parts, &link, view.as_mut(), cancel).await?))
+    }
+
+    async fn activate(
+        &mut self,
+        system: &StorePath,
+        how: Activation,
+    ) -> Result<Switched, Error> {
+        view::note(&format!("{}: {system}", how.word()));
+        let target = (self.config.client.profile.as_path(), system);
+        let state = (self.config.state_dir.as_path(), &mut self.state);
+        Ok(upgrade::activate(&self.nix, target, how, state, &self.context.cancel).await?)
+    }
+
+    fn remember(&mut self, revision: &Revision) -> Result<(), Error> {
+        self.state.accepted = Some(Accepted { number: revision.number, time: clock::now() });
+        Ok(self.state.save(&self.config.state_dir)?)
+    }
+
+    async fn roll_back(mut self, action: Action) -> Result<Done, Error> {
+        let previous = self.state.previous.clone().ok_or(Error::NoPrevious)?;
+        if !self.database.is_valid(&previous)? {
+            return Err(Error::PreviousGone(self.nix.layout().store_dir.display(&previous)));
+        }
+        match action.activation() {
+            Some(how) => Ok(tell(&self.activate(&previous, how).await?)),
+            None => {
+                say(&self.nix.layout().store_dir.display(&previous));
+                Ok(Done::Well)
+            }
+        }
+    }
+
+    /// Where the root of what is being upgraded to lies until the profile is one.
+    fn link(&self, name: &str) -> Result<PathBuf, Error> {
+        let folder = self.config.state_dir.join("upgrade");
+        std::fs::create_dir_all(&folder)
+            .map_err(|source| Error::Io { path: folder.clone(), source })?;
+        Ok(folder.join(name))
+    }
+}
+
+fn tell(switched: &Switched) -> Done {
+    match switched.warning {
+        Some(warning) => {
+            view::note(warning);
+            Done::WithWarning
+        }
+        None => Done::Well,
+    }
+}
+
+/// A flake and the host behind its `#`.
+fn split(flake: &str) -> Result<(Option<String>, Option<HostName>), Error> {
+    let (flake, host) = match flake.split_once('#') {
+        Some((flake, host)) => (flake, Some(host.parse()?)),
+        None => (flake, None),
+    };
+    let flake = if flake.is_empty() || flake.starts_with('.') {
+        absolute(flake)?
+    } else {
+        flake.to_owned()
+    };
+    Ok((Some(flake), host))
+}
+
+/// A relative path made absolute.
+pub(super) fn absolute(path: &str) -> Result<String, Error> {
+    let path = Path::new(if path.is_empty() { "." } else { path });
+    std::fs::canonicalize(path)
+        .map(|path| path.display().to_string())
+        .map_err(|source| Error::Io { path: path.to_owned(), source })
+}

@@ -1,0 +1,246 @@
+//! Takes typed values out of a parsed file and notes what is wrong on the way.
+//!
+//! Promises that reading goes on after a problem, so that all are found in one go. It deliberately
+//! does not know what a value means; the functions it is given do.
+
+use std::ops::{Range, RangeInclusive};
+
+use toml::Spanned;
+use toml::de::{DeInteger, DeTable, DeValue};
+
+use super::keys::{self, KEYS, Section};
+use super::problem::{ValueError, quoted};
+use super::syntax::Located;
+
+/// How much of a name must be right for it to be taken as a slip of the pen.
+const ALIKE: f64 = 0.6;
+
+/// A parsed file and what was found wrong in it so far.
+pub(super) struct Document<'a, 'i> {
+    root: &'a DeTable<'i>,
+    problems: Vec<Located>,
+}
+
+/// One section of a file, which may be missing.
+pub(super) struct SectionReader<'d, 'a, 'i> {
+    section: Section,
+    table: Option<&'a DeTable<'i>>,
+    problems: &'d mut Vec<Located>,
+}
+
+impl<'a, 'i> Document<'a, 'i> {
+    pub(super) fn new(root: &'a DeTable<'i>) -> Self {
+        Self { root, problems: Vec::new() }
+    }
+
+    /// A section, after its keys' names have been checked.
+    pub(super) fn section<'d>(&'d mut self, section: Section) -> SectionReader<'d, 'a, 'i> {
+        let table = match section.name() {
+            None => Some(self.root),
+            Some(name) => self.subtable(name),
+        };
+        for (key, value) in table.into_iter().flat_map(DeTable::iter) {
+            let name = key.get_ref();
+            let is_section = section == Section::Top && section_named(name).is_some();
+            if !is_section && keys::find(section, name).is_none() {
+                let is_table = matches!(value.get_ref(), DeValue::Table(_));
+                self.problems.push((key.span(), unknown(section, name, is_table)));
+            }
+        }
+        SectionReader { section, table, problems: &mut self.problems }
+    }
+
+    pub(super) fn into_problems(self) -> Vec<Located> {
+        self.problems
+    }
+
+    fn subtable(&mut self, name: &str) -> Option<&'a DeTable<'i>> {
+        let (key, value) = self.root.get_key_value(name)?;
+        if let DeValue::Table(table) = value.get_ref() {
+            return Some(table);
+        }
+        let what = format!("`{name}` is a section, not {}", kind_of(value.get_ref()));
+        let remedy = format!("write `[{name}]` on a line of its own, once, with its keys below");
+        self.problems.push((key.span(), ValueError::new(what, remedy)));
+        None
+    }
+}
+
+impl<'a, 'i> SectionReader<'_, 'a, 'i> {
+    /// A key whose value is text.
+    pub(super) fn text<T, F>(&mut self, name: &str, read: F) -> Option<T>
+    where
+        F: Fn(&str) -> Result<T, ValueError>,
+    {
+        let value = self.value(name)?;
+        match value.get_ref() {
+            DeValue::String(text) => self.keep(value.span(), read(text)),
+            other => self.wrong_kind(name, value.span(), other),
+        }
+    }
+
+    /// A key whose value is a list of texts, no two of which mean the same.
+    pub(super) fn list<T, F>(&mut self, name: &str, read: F) -> Option<Vec<T>>
+    where
+        T: PartialEq,
+        F: Fn(&str) -> Result<T, ValueError>,
+    {
+        let value = self.value(name)?;
+        let DeValue::Array(items) = value.get_ref() else {
+            return self.wrong_kind(name, value.span(), value.get_ref());
+        };
+        let mut list = Vec::new();
+        for item in items.iter() {
+            let DeValue::String(text) = item.get_ref() else {
+                let found = kind_of(item.get_ref());
+                let what = format!("wrong type in `{name}`: expected text, found {found}");
+                self.note(item.span(), ValueError::new(what, "put it in quotes, or take it out"));
+                continue;
+            };
+            match self.keep(item.span(), read(text)) {
+                Some(again) if list.contains(&again) => {
+                    let what = format!("{} is in `{name}` twice", quoted(text));
+                    self.note(item.span(), ValueError::new(what, "take one of them out"));
+                }
+                Some(new) => list.push(new),
+                None => {}
+            }
+        }
+        Some(list)
+    }
+
+    /// Like [`Self::list`], for keys where an empty list would leave nothing to do.
+    pub(super) fn filled_list<T, F>(&mut self, name: &str, read: F, without: &str) -> Option<Vec<T>>
+    where
+        T: PartialEq,
+        F: Fn(&str) -> Result<T, ValueError>,
+    {
+        let value = self.value(name)?;
+        if value.get_ref().as_array().is_some_and(|items| items.is_empty()) {
+            let remedy = format!("name at least one, or leave the key out for {without}");
+            self.note(value.span(), ValueError::new(format!("`{name}` is empty"), remedy));
+        }
+        self.list(name, read)
+    }
+
+    /// A key whose value is a whole number.
+    pub(super) fn number(&mut self, name: &str, allowed: RangeInclusive<u32>) -> Option<u32> {
+        let value = self.value(name)?;
+        let DeValue::Integer(integer) = value.get_ref() else {
+            return self.wrong_kind(name, value.span(), value.get_ref());
+        };
+        let read = to_u32(integer).filter(|number| allowed.contains(number)).ok_or_else(|| {
+            let (least, most) = (allowed.start(), allowed.end());
+            let what = format!("`{name}` cannot be {integer}");
+            ValueError::new(what, format!("write a whole number from {least} to {most}"))
+        });
+        self.keep(value.span(), read)
+    }
+
+    /// A key whose value is `true` or `false`.
+    pub(super) fn truth(&mut self, name: &str) -> Option<bool> {
+        let value = self.value(name)?;
+        match value.get_ref() {
+            DeValue::Boolean(truth) => Some(*truth),
+            other => self.wrong_kind(name, value.span(), other),
+        }
+    }
+
+    fn value(&self, name: &str) -> Option<&'a Spanned<DeValue<'i>>> {
+        debug_assert!(keys::find(self.section, name).is_some(), "{name} is not in KEYS");
+        self.table.and_then(|table| table.get(name))
+    }
+
+    fn keep<T>(&mut self, span: Range<usize>, read: Result<T, ValueError>) -> Option<T> {
+        read.map_err(|error| self.note(span, error)).ok()
+    }
+
+    fn note(&mut self, span: Range<usize>, error: ValueError) {
+        self.problems.push((span, error));
+    }
+
+    fn wrong_kind<T>(&mut self, name: &str, span: Range<usize>, found: &DeValue<'_>) -> Option<T> {
+        let key = keys::find(self.section, name)?;
+        let (kind, found) = (key.kind, kind_of(found));
+        let what = format!("wrong type for `{name}`: expected {kind}, found {found}");
+        self.note(span, ValueError::new(what, format!("for example `{name} = {}`", key.example)));
+        None
+    }
+}
+
+fn to_u32(integer: &DeInteger<'_>) -> Option<u32> {
+    u32::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+fn section_named(name: &str) -> Option<Section> {
+    Section::ALL.into_iter().find(|section| section.name() == Some(name))
+}
+
+fn kind_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// What to say about a name that is not a key there. The right key in the wrong place comes first,
+/// then the nearest name in the same place, then the nearest anywhere.
+fn unknown(section: Section, name: &str, is_table: bool) -> ValueError {
+    if is_table && section == Section::Top {
+        return unknown_section(name);
+    }
+    let what = format!("there is no key {} {}", quoted(name), section.place());
+    let homes: Vec<&str> =
+        KEYS.iter().filter(|key| key.name == name).map(|key| key.section.place()).collect();
+    if !homes.is_empty() {
+        return ValueError::new(what, format!("`{name}` belongs {}", homes.join(" or ")));
+    }
+    let remedy = match (
+        nearest(section.keys(), name, |key| key.name),
+        nearest(KEYS.iter(), name, |key| key.name),
+    ) {
+        (Some(here), _) => format!("did you mean `{}`?", here.name),
+        (None, Some(key)) => format!("did you mean `{}` {}?", key.name, key.section.place()),
+        (None, None) => {
+            let names: Vec<String> = section.keys().map(|key| format!("`{}`", key.name)).collect();
+            format!("the keys there: {}", names.join(", "))
+        }
+    };
+    ValueError::new(what, remedy)
+}
+
+fn unknown_section(name: &str) -> ValueError {
+    let what = format!("there is no section {}", quoted(name));
+    let names: Vec<&str> = Section::ALL.into_iter().filter_map(Section::name).collect();
+    let near = nearest(names.iter().copied(), name, |real| real);
+    ValueError::new(
+        what,
+        match near {
+            Some(real) => format!("did you mean `[{real}]`?"),
+            None => format!("the sections: `[{}]`", names.join("]`, `[")),
+        },
+    )
+}
+
+fn nearest<T>(all: impl Iterator<Item = T>, written: &str, name: fn(&T) -> &str) -> Option<T> {
+    all.map(|it| (likeness(name(&it), written), it))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, it)| it)
+}
+
+/// From 0 (nothing in common) to 1 (the same), blind to case and to `_` for `-`. What a real name
+/// begins with is like it too, however short.
+fn likeness(real: &str, written: &str) -> f64 {
+    // The measure's cost is the product of both lengths, and the file may hold anything.
+    let written: String = written.chars().take(64).collect();
+    let written = written.to_lowercase().replace('_', "-");
+    let likeness = strsim::normalized_damerau_levenshtein(real, &written);
+    let is_beginning = written.chars().count() > 2 && real.starts_with(&written);
+    if is_beginning { likeness.max(ALIKE) } else { likeness }
+}

@@ -1,0 +1,140 @@
+//! The sections as values, and which key makes which of them.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use larder_fleet::host::HostName;
+use larder_formats::signature::PublicKey;
+
+use super::address::Listen;
+use super::keys::Section;
+use super::reader::{Document, SectionReader};
+use super::server::Server;
+use super::value::{self, FlakeRef, StoreUri, absolute_path};
+
+const STATE_DIR: &str = "/var/lib/larder";
+const PRIORITY: u32 = 30;
+const MAX_JOBS: u32 = 1;
+const CORES: u32 = 0;
+const KEEP_REVISIONS: u32 = 5;
+const REV_DIR: &str = "/var/lib/nix-auto-build";
+const EXPIRY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const PROFILE: &str = "/nix/var/nix/profiles/system";
+
+/// Everything a configuration says, with the defaults filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where Larder keeps what it must remember. Absolute.
+    pub state_dir: PathBuf,
+    /// The section `[serve]`.
+    pub serve: Serve,
+    /// The section `[build]`.
+    pub build: Build,
+    /// The section `[client]`.
+    pub client: Client,
+}
+
+/// `[serve]`: the binary cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serve {
+    /// Where it answers; at least one address, none twice.
+    pub listen: Vec<Listen>,
+    /// The store it serves.
+    pub store: StoreUri,
+    /// Files with the secret keys that sign narinfos. Absolute.
+    pub signing_keys: Vec<PathBuf>,
+    /// The `Priority` of nix-cache-info; clients ask lower ones first.
+    pub priority: u32,
+    /// Whether NARs are sent with `Content-Encoding: zstd` to clients that accept it.
+    pub compress_nars: bool,
+}
+
+/// `[build]`: what is built and published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Build {
+    /// The flake with the fleet's `nixosConfigurations`.
+    pub flake: Option<FlakeRef>,
+    /// The hosts to build; none means every host of the flake. Never empty.
+    pub hosts: Option<Vec<HostName>>,
+    /// How many derivations are built at a time; 0 builds none on this machine.
+    pub max_jobs: u32,
+    /// How many cores a derivation may use; 0 is all.
+    pub cores: u32,
+    /// How many revisions of each host stay rooted.
+    pub keep_revisions: NonZeroU32,
+    /// Where `<host>.rev` is published. Absolute.
+    pub rev_dir: PathBuf,
+    /// The file with the secret key that signs revisions. Absolute.
+    pub fleet_key: PathBuf,
+    /// How long a published revision stays acceptable. More than nothing.
+    pub expiry: Duration,
+}
+
+/// `[client]`: where this machine's system comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Whom to ask, in this order.
+    pub servers: Vec<Server>,
+    /// The keys of which one must have signed a revision.
+    pub fleet_public_keys: Vec<PublicKey>,
+    /// This machine's name in the fleet; none means its host name.
+    pub host: Option<HostName>,
+    /// The flake the system is built from here.
+    pub flake: Option<FlakeRef>,
+    /// The system profile. Absolute.
+    pub profile: PathBuf,
+}
+
+/// The whole file. What is wrong goes to the document; a default then stands in.
+pub(super) fn read(document: &mut Document<'_, '_>) -> Config {
+    let state_dir = path(&mut document.section(Section::Top), "state-dir", STATE_DIR);
+    let serve = serve(&mut document.section(Section::Serve));
+    let build = build(&mut document.section(Section::Build), &state_dir);
+    let client = client(&mut document.section(Section::Client));
+    Config { state_dir, serve, build, client }
+}
+
+fn serve(section: &mut SectionReader<'_, '_, '_>) -> Serve {
+    Serve {
+        listen: section
+            .filled_list("listen", str::parse, "port 5000 on every address")
+            .unwrap_or_else(|| vec![Listen::everywhere()]),
+        store: section.text("store", str::parse).unwrap_or_default(),
+        signing_keys: section.list("signing-keys", absolute_path).unwrap_or_default(),
+        priority: section.number("priority", 0..=u32::MAX).unwrap_or(PRIORITY),
+        compress_nars: section.truth("compress-nars").unwrap_or(false),
+    }
+}
+
+fn build(section: &mut SectionReader<'_, '_, '_>, state_dir: &std::path::Path) -> Build {
+    Build {
+        flake: section.text("flake", str::parse),
+        hosts: section.filled_list("hosts", value::host_name, "every host of the flake"),
+        max_jobs: section.number("max-jobs", 0..=u32::MAX).unwrap_or(MAX_JOBS),
+        cores: section.number("cores", 0..=u32::MAX).unwrap_or(CORES),
+        keep_revisions: section
+            .number("keep-revisions", 1..=u32::MAX)
+            .and_then(NonZeroU32::new)
+            .unwrap_or(NonZeroU32::MIN.saturating_add(KEEP_REVISIONS - 1)),
+        rev_dir: path(section, "rev-dir", REV_DIR),
+        fleet_key: section
+            .text("fleet-key", absolute_path)
+            .unwrap_or_else(|| state_dir.join("fleet.key")),
+        expiry: section.text("expiry", value::duration).unwrap_or(EXPIRY),
+    }
+}
+
+fn client(section: &mut SectionReader<'_, '_, '_>) -> Client {
+    Client {
+        servers: section.list("servers", str::parse).unwrap_or_default(),
+        fleet_public_keys: section.list("fleet-public-keys", value::public_key).unwrap_or_default(),
+        host: section.text("host", value::host_name),
+        flake: section.text("flake", str::parse),
+        profile: path(section, "profile", PROFILE),
+    }
+}
+
+fn path(section: &mut SectionReader<'_, '_, '_>, name: &str, default: &str) -> PathBuf {
+    section.text(name, absolute_path).unwrap_or_else(|| PathBuf::from(default))
+}

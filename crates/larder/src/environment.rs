@@ -1,0 +1,21 @@
+//! The one place that reads the environment (but for what clap reads of its own options).
+
+use larder_nix::layout::NixEnvironment;
+
+/// The variables that move Nix's folders.
+#[expect(clippy::disallowed_methods, reason = "this is the one home of the environment")]
+pub(crate) fn nix() -> NixEnvironment {
+    let text = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    NixEnvironment {
+        store_dir: text("NIX_STORE_DIR"),
+        state_dir: text("NIX_STATE_DIR").map(Into::into),
+        log_dir: text("NIX_LOG_DIR").map(Into::into),
+        remote: text("NIX_REMOTE"),
+    }
+}
+
+/// This machine's host name, up to the first dot.
+pub(crate) fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    name.split('.').next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,86 @@
+//! Key files: reading and making them, with their permissions.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use larder_formats::signature::{SecretKey, SignatureError};
+use zeroize::Zeroizing;
+
+/// Access that a secret key's file must not give: any to others, writing to the group. (The group may
+/// read: systemd's credentials show up so.)
+const TOO_OPEN: u32 = 0o027;
+
+/// A key file cannot be used or made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeyError {
+    /// There is none.
+    #[error("there is no key at {0}: `larder key generate NAME --output {0}` makes one")]
+    Missing(PathBuf),
+    /// It may not be read, or not be written.
+    #[error("cannot use the key file {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Others could read it.
+    #[error("the key file {path} can be read or changed by others (mode {mode:04o}): `chmod 600 {path}`, and think about who may have read it")]
+    TooOpen {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It holds no key.
+    #[error("the key file {path}: {source}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: SignatureError,
+    },
+    /// It would be overwritten.
+    #[error("{0} is there already, and keys are not overwritten: choose another name, or move it away")]
+    Exists(PathBuf),
+    /// The name cannot be a key's.
+    #[error("{0}")]
+    Name(SignatureError),
+    /// The system has no randomness.
+    #[error("the system gives no random bytes: {0}")]
+    Random(String),
+}
+
+/// Reads a secret key, and insists on its permissions.
+pub(crate) fn read(path: &Path) -> Result<SecretKey, KeyError> {
+    let io = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => KeyError::Missing(path.to_owned()),
+        _ => KeyError::Io { path: path.to_owned(), source },
+    };
+    let mode = fs::metadata(path).map_err(io)?.permissions().mode() & 0o777;
+    if mode & TOO_OPEN != 0 {
+        return Err(KeyError::TooOpen { path: path.to_owned(), mode });
+    }
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(io)?);
+    SecretKey::parse(text.trim())
+        .map_err(|source| KeyError::Malformed { path: path.to_owned(), source })
+}
+
+/// Makes a secret key and writes it where nothing is yet, for nobody else to read.
+pub(crate) fn generate(name: &str, path: &Path) -> Result<SecretKey, KeyError> {
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(seed.as_mut_slice()).map_err(|error| KeyError::Random(error.to_string()))?;
+    let key = SecretKey::from_seed(name, *seed).map_err(KeyError::Name)?;
+    let io = |source: io::Error| match source.kind() {
+        io::ErrorKind::AlreadyExists => KeyError::Exists(path.to_owned()),
+        _ => KeyError::Io { path: path.to_owned(), source },
+    };
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
+    file.write_all(key.expose().as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+    Ok(key)
+}

@@ -1,0 +1,12 @@
+//! Larder, the program, as a library: so that its tests reach what its `main` only starts.
+
+pub mod cli;
+mod clock;
+mod command;
+pub mod config;
+mod environment;
+mod keys;
+mod lifecycle;
+mod report;
+pub mod view;
+mod wiring;

@@ -1,0 +1,131 @@
+//! How the program ends: every error it can end with, and the one place that picks an exit status.
+
+use std::{io, path::PathBuf};
+
+use larder_fleet::{
+    host::HostNameError,
+    ledger::LedgerError,
+    night::{FlakeSourceError, NightError},
+    upgrade::{ActivationError, FlakeBuildError, OfferError, PrebuiltError, StateError},
+};
+use larder_nix::{
+    command::CommandError, database::DatabaseError, layout::LayoutError, nix::NixError,
+};
+use larder_web::server::ServerError;
+
+use crate::{config::LoadError, keys::KeyError};
+
+/// How a command ended that did what it could.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// Everything is as it should be.
+    Well,
+    /// Some hosts are not; the report says which.
+    SomeFailed,
+    /// The system is switched, but something needs a look.
+    WithWarning,
+}
+
+/// The exit status of a command that ended so. Documented in docs/commands.md.
+pub(crate) fn status(done: Done) -> u8 {
+    match done {
+        Done::Well => 0,
+        Done::SomeFailed => 3,
+        Done::WithWarning => 4,
+    }
+}
+
+/// Why a command did not do what it was to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Config(#[from] LoadError),
+    #[error("no flake is configured: set `flake` under [build]")]
+    NoFlake,
+    #[error("no server is configured: set `servers` under [client]")]
+    NoServers,
+    #[error(
+        "no `fleet-public-keys` are configured under [client], so nothing that a server says over HTTP \
+         can be believed: the server's page at `/` shows its key"
+    )]
+    NoFleetKeys,
+    #[error("{0} needs a signed revision, and the server was only reached over SSH, where there is a .rev file")]
+    OnlyRev(&'static str),
+    #[error("there is nothing to roll back to: no switch by `larder upgrade` is recorded here")]
+    NoPrevious,
+    #[error("{0} is no longer in the store: it was collected, so there is nothing to roll back to")]
+    PreviousGone(String),
+    #[error("this machine's name: {0}. Set `host` under [client]")]
+    Host(#[from] HostNameError),
+    #[error("{0}")]
+    Path(String),
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    #[error(transparent)]
+    Nix(#[from] NixError),
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error(transparent)]
+    Flake(#[from] FlakeSourceError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Night(#[from] NightError),
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    #[error(transparent)]
+    FlakeBuild(#[from] FlakeBuildError),
+    #[error(transparent)]
+    Prebuilt(#[from] PrebuiltError),
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+/// The exit status of a command that failed so. Documented in docs/commands.md.
+pub(crate) fn failure(error: &Error) -> u8 {
+    match error {
+        Error::Night(NightError::Lock(larder_fleet::night::RunLockError::Held { .. })) => 75,
+        Error::Night(NightError::Cancelled)
+        | Error::Offer(OfferError::Cancelled)
+        | Error::Command(CommandError::Cancelled { .. })
+        | Error::Nix(NixError::Command(CommandError::Cancelled { .. }))
+        | Error::FlakeBuild(FlakeBuildError::Command(CommandError::Cancelled { .. })) => 130,
+        Error::Offer(OfferError::Refused { .. }) | Error::Prebuilt(PrebuiltError::Altered { .. }) => {
+            5
+        }
+        Error::Config(_)
+        | Error::NoFlake
+        | Error::NoServers
+        | Error::NoFleetKeys
+        | Error::OnlyRev(_)
+        | Error::NoPrevious
+        | Error::PreviousGone(_)
+        | Error::Host(_)
+        | Error::Path(_)
+        | Error::Layout(_)
+        | Error::Database(_)
+        | Error::Key(_)
+        | Error::Server(_)
+        | Error::Nix(_)
+        | Error::Command(_)
+        | Error::Flake(_)
+        | Error::Ledger(_)
+        | Error::Night(_)
+        | Error::Offer(OfferError::All(_))
+        | Error::FlakeBuild(_)
+        | Error::Prebuilt(_)
+        | Error::Activation(_)
+        | Error::State(_)
+        | Error::Io { .. } => 1,
+    }
+}

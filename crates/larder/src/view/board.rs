@@ -1,0 +1,178 @@
+//! The live board: a line for each host, and one for what is under way.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use larder_fleet::{
+    host::HostName,
+    night::{BuildPlan, Notice, Observer},
+};
+use larder_formats::store_path::StorePath;
+
+use super::{lines, summary};
+
+/// How often the elapsed time moves.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Draws the board on standard error, and clears it when dropped.
+pub(super) struct Board {
+    bars: MultiProgress,
+    hosts: BTreeMap<HostName, (ProgressBar, HostProgress)>,
+    activity: ProgressBar,
+}
+
+/// How far a host is.
+#[derive(Debug, Default)]
+struct HostProgress {
+    plan: BuildPlan,
+    built: usize,
+    fetched: usize,
+    building: BTreeSet<StorePath>,
+    finished: bool,
+}
+
+impl Board {
+    pub(super) fn new() -> Self {
+        let bars = MultiProgress::new();
+        let activity = bars.add(bar());
+        Self { bars, hosts: BTreeMap::new(), activity }
+    }
+
+    fn set(&self, host: &HostName, text: String) {
+        if let Some((bar, _)) = self.hosts.get(host) {
+            bar.set_message(format!("{host}: {text}"));
+        }
+    }
+
+    /// Applies a change to every host, and shows those whose text it changed.
+    fn update(&mut self, change: impl Fn(&mut HostProgress)) {
+        for (host, (bar, progress)) in &mut self.hosts {
+            let before = progress.text();
+            change(progress);
+            let after = progress.text();
+            if after != before && !progress.finished {
+                bar.set_message(format!("{host}: {after}"));
+            }
+        }
+    }
+}
+
+impl Observer for Board {
+    fn notice(&mut self, notice: Notice<'_>) {
+        match notice {
+            Notice::Hosts(hosts) => {
+                for host in hosts {
+                    let bar = self.bars.insert_before(&self.activity, bar());
+                    bar.set_message(format!("{host}: waiting"));
+                    self.hosts.insert(host.clone(), (bar, HostProgress::default()));
+                }
+                self.activity.set_message("");
+            }
+            Notice::Evaluating(host) => self.set(host, "evaluating".to_owned()),
+            Notice::Evaluated(host, plan) => {
+                if let Some((_, progress)) = self.hosts.get_mut(host) {
+                    progress.plan = plan.clone();
+                }
+                self.set(host, summary::plan(plan));
+            }
+            Notice::BuildStarted { derivation, .. } => self.update(|host| host.start(derivation)),
+            Notice::BuildEnded(derivation) => self.update(|host| host.end(derivation)),
+            Notice::FetchEnded(path) => self.update(|host| host.fetch(path)),
+            Notice::BuildLine { derivation, line } => {
+                self.activity.set_message(format!("{}> {line}", lines::short(derivation)));
+            }
+            Notice::Done(host, outcome) => {
+                let text = summary::outcome(outcome);
+                if let Some((bar, progress)) = self.hosts.get_mut(host) {
+                    progress.finished = true;
+                    bar.finish_with_message(format!("{host}: {text}"));
+                }
+            }
+            Notice::Message(text) => {
+                // Standard error that has gone away takes the board with it.
+                let _ = self.bars.println(text);
+            }
+            other => {
+                if let Some(line) = lines::line(other) {
+                    self.activity.set_message(line);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        // The summary says it all again, for good.
+        let _ = self.bars.clear();
+    }
+}
+
+impl HostProgress {
+    fn start(&mut self, derivation: &StorePath) {
+        if self.plan.build.contains(derivation) {
+            self.building.insert(derivation.clone());
+        }
+    }
+
+    fn end(&mut self, derivation: &StorePath) {
+        if self.building.remove(derivation) {
+            self.built += 1;
+        }
+    }
+
+    fn fetch(&mut self, path: &StorePath) {
+        self.fetched += usize::from(self.plan.fetch.contains(path));
+    }
+
+    fn text(&self) -> String {
+        let left = self.plan.build.len().saturating_sub(self.built);
+        let mut text = format!(
+            "{} built, {} to go; {} of {} downloaded",
+            self.built,
+            left,
+            self.fetched,
+            self.plan.fetch.len()
+        );
+        let building: Vec<&str> = self.building.iter().map(lines::short).collect();
+        if !building.is_empty() {
+            text.push_str(&format!("; building {}", building.join(", ")));
+        }
+        text
+    }
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    // A wrong template would show in the first test of it; the default is an honest stand-in.
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed:>4} {wide_msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_counts_only_what_it_needs() {
+        let path = |name: &str| -> StorePath {
+            format!("00000000000000000000000000000000-{name}").parse().unwrap()
+        };
+        let mut host = HostProgress::default();
+        host.plan.build = [path("linux.drv"), path("system.drv")].into();
+        host.plan.fetch = [path("glibc")].into();
+        host.start(&path("linux.drv"));
+        host.start(&path("of-another-host.drv"));
+        assert_eq!(host.text(), "0 built, 2 to go; 0 of 1 downloaded; building linux");
+        host.end(&path("linux.drv"));
+        host.end(&path("of-another-host.drv"));
+        host.fetch(&path("glibc"));
+        assert_eq!(host.text(), "1 built, 1 to go; 1 of 1 downloaded");
+    }
+}

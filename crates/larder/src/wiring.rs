@@ -1,0 +1,122 @@
+//! From the configuration to the parts that work: the only file that knows concrete types.
+
+use std::{path::PathBuf, sync::Arc};
+
+use jiff::SignedDuration;
+use larder_cache::{layer::Signing, source::LocalStore};
+use larder_fleet::{
+    ledger::Ledger,
+    night::{FlakeSource, Limits, Night, Publisher, ledger_file},
+    upgrade,
+};
+use larder_formats::signature::{PublicKey, SecretKey};
+use larder_nix::{
+    command::CancellationToken, database::Database, layout::StoreLayout, nix::Nix,
+};
+use larder_web::{
+    router::Site,
+    server::Address,
+};
+
+use crate::{
+    clock,
+    config::{Config, Listen, Server},
+    environment, keys,
+    report::Error,
+};
+
+/// Where the `.rev` files are unless somebody says otherwise.
+const REV_DIR: &str = "/var/lib/nix-auto-build";
+
+/// The store that everything works on.
+pub(crate) fn layout(config: &Config) -> Result<StoreLayout, Error> {
+    Ok(StoreLayout::resolve(config.serve.store.as_str(), &environment::nix())?)
+}
+
+/// Nix and its database, for that store.
+pub(crate) async fn nix(
+    config: &Config,
+    cancel: &CancellationToken,
+) -> Result<(Nix, Database), Error> {
+    let layout = layout(config)?;
+    let nix = Nix::detect(layout.clone(), cancel).await?;
+    Ok((nix, Database::open(&layout)?))
+}
+
+/// What `larder serve` answers with.
+pub(crate) fn site(config: &Config) -> Result<Site, Error> {
+    let paths = &config.serve.signing_keys;
+    let keys = paths.iter().map(|path| keys::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let public_keys = keys.iter().map(SecretKey::public).collect();
+    let store = LocalStore::open(layout(config)?, config.serve.priority)?;
+    Ok(Site {
+        cache: Arc::new(Signing::new(store, keys)),
+        public_keys,
+        fleet_keys: fleet_public_keys(config),
+        ledger: ledger_file(&config.state_dir),
+        compress_nars: config.serve.compress_nars,
+    })
+}
+
+/// Shown to people who set up a client. A server that only serves has none.
+fn fleet_public_keys(config: &Config) -> Vec<PublicKey> {
+    keys::read(&config.build.fleet_key).map(|key| key.public()).into_iter().collect()
+}
+
+/// Where `larder serve` listens.
+pub(crate) fn addresses(config: &Config) -> Vec<Address> {
+    let address = |listen: &Listen| match listen {
+        Listen::Tcp { host, port } => Address::Tcp(host.clone(), *port),
+        Listen::Unix(path) => Address::Unix(path.clone()),
+    };
+    config.serve.listen.iter().map(address).collect()
+}
+
+/// A run of the night build. Without `publish` it needs no fleet key.
+pub(crate) async fn night(
+    config: &Config,
+    publish: bool,
+    cancel: &CancellationToken,
+) -> Result<Night, Error> {
+    let flake = config.build.flake.as_ref().ok_or(Error::NoFlake)?;
+    let source = FlakeSource::parse(flake.as_str())?;
+    let publisher = if publish { Some(publisher(config)?) } else { None };
+    let (nix, database) = nix(config, cancel).await?;
+    Ok(Night {
+        nix,
+        database,
+        state_dir: config.state_dir.clone(),
+        flake: flake.to_string(),
+        source,
+        hosts: config.build.hosts.clone().unwrap_or_default(),
+        limits: Limits { max_jobs: config.build.max_jobs, cores: config.build.cores },
+        publisher,
+        clock: clock::now,
+    })
+}
+
+fn publisher(config: &Config) -> Result<Publisher, Error> {
+    Ok(Publisher {
+        state_dir: config.state_dir.clone(),
+        ledger: Ledger::open(&ledger_file(&config.state_dir))?,
+        rev_dir: config.build.rev_dir.clone(),
+        key: keys::read(&config.build.fleet_key)?,
+        keep: config.build.keep_revisions.get(),
+        // Saturates at the end of time.
+        expiry: SignedDuration::try_from(config.build.expiry).unwrap_or(SignedDuration::MAX),
+    })
+}
+
+/// The addresses of the server, for a client.
+pub(crate) fn servers(config: &Config) -> Vec<upgrade::Server> {
+    let server = |server: &Server| match server {
+        Server::Http(url) => upgrade::Server::Http(url.to_string()),
+        Server::Ssh(ssh) => upgrade::Server::Ssh(upgrade::SshServer {
+            user: ssh.user.clone(),
+            host: ssh.host.clone(),
+            port: ssh.port,
+            rev_dir: ssh.rev_dir.clone().unwrap_or_else(|| PathBuf::from(REV_DIR)),
+        }),
+    };
+    config.client.servers.iter().map(server).collect()
+}

@@ -1,0 +1,4 @@
+//! Tests of the program from the outside.
+
+#[cfg(test)]
+mod config;

@@ -1,0 +1,39 @@
+//! Every file of the corpus goes through its target, so what fuzzing once found stays found.
+
+use std::path::{Path, PathBuf};
+
+fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
+}
+
+#[test]
+fn every_file_of_the_corpus_passes_its_target() {
+    for (name, target) in larder_fuzz::TARGETS {
+        let files = std::fs::read_dir(corpus().join(name)).unwrap();
+        let mut count = 0;
+        for file in files {
+            let path = file.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            let outcome = std::panic::catch_unwind(|| target(&bytes));
+            assert!(outcome.is_ok(), "{}", path.display());
+            count += 1;
+        }
+        assert!(count > 1, "the corpus of {name} is empty");
+    }
+}
+
+#[test]
+fn every_target_has_a_program_and_every_folder_a_target() {
+    let names: Vec<_> = larder_fuzz::TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let stems = |dir: PathBuf| {
+        let entries = std::fs::read_dir(dir).unwrap();
+        let stem = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()
+        };
+        let mut stems: Vec<_> = entries.map(stem).collect();
+        stems.sort();
+        stems
+    };
+    assert_eq!(stems(corpus()), names);
+    assert_eq!(stems(corpus().with_file_name("fuzz_targets")), names);
+}
