@@ -43,7 +43,9 @@ pub enum LedgerError {
         source: std::io::Error,
     },
     /// Written by a newer program.
-    #[error("the ledger {path} was written by a newer Larder (version {found}; this one knows {known}): upgrade Larder here")]
+    #[error(
+        "the ledger {path} was written by a newer Larder (version {found}; this one knows {known}): upgrade Larder here"
+    )]
     Newer {
         /// The file.
         path: PathBuf,
@@ -138,8 +140,10 @@ impl Ledger {
         if !path.exists() {
             return Ok(None);
         }
-        let ledger =
-            Self::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        let ledger = Self::connect(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
         ledger.check_version()?;
         Ok(Some(ledger))
     }
@@ -161,7 +165,11 @@ impl Ledger {
         let version = user_version(&transaction)?;
         for (index, migration) in MIGRATIONS.iter().enumerate().skip(version) {
             transaction.execute_batch(migration)?;
-            transaction.pragma_update(None, "user_version", i64::try_from(index + 1).unwrap_or(i64::MAX))?;
+            transaction.pragma_update(
+                None,
+                "user_version",
+                i64::try_from(index + 1).unwrap_or(i64::MAX),
+            )?;
         }
         transaction.commit()
     }
@@ -305,7 +313,11 @@ impl Ledger {
         Ok(time.parse().ok().map(|time| (time, outcome)))
     }
 
-    fn texts(&self, query: &str, values: impl rusqlite::Params) -> Result<Vec<String>, LedgerError> {
+    fn texts(
+        &self,
+        query: &str,
+        values: impl rusqlite::Params,
+    ) -> Result<Vec<String>, LedgerError> {
         let ask = || {
             self.connection()
                 .prepare_cached(query)?

@@ -70,7 +70,9 @@ pub enum Refusal {
     #[error("the server's answer cannot be trusted: {0}")]
     Envelope(#[from] EnvelopeError),
     /// Signed, but not a revision.
-    #[error("the server's answer is signed but cannot be understood: {0}. Is this Larder older than the server's?")]
+    #[error(
+        "the server's answer is signed but cannot be understood: {0}. Is this Larder older than the server's?"
+    )]
     Payload(serde_json::Error),
     /// Signed, for somebody else.
     #[error("the server answered with a revision of the host `{found}`; this is `{wanted}`")]

@@ -91,7 +91,9 @@ pub enum DatabaseError {
         source: rusqlite::Error,
     },
     /// A value is not of its form.
-    #[error("Nix's database {path} holds a damaged {what} for {about}: {value:?}. `nix-store --verify` may mend it")]
+    #[error(
+        "Nix's database {path} holds a damaged {what} for {about}: {value:?}. `nix-store --verify` may mend it"
+    )]
     Damaged {
         /// The database file.
         path: PathBuf,
@@ -137,10 +139,7 @@ impl Database {
             idle: Mutex::default(),
         };
         if let Err(error) = std::fs::metadata(&database.file) {
-            return Err(DatabaseError::Missing {
-                path: database.file,
-                reason: error.to_string(),
-            });
+            return Err(DatabaseError::Missing { path: database.file, reason: error.to_string() });
         }
         database.with(|connection| {
             connection.query_row("select count(*) from ValidPaths where id = 0", [], |_| Ok(()))
@@ -186,9 +185,7 @@ impl Database {
     pub fn is_valid(&self, path: &StorePath) -> Result<bool, DatabaseError> {
         let full = self.store_dir.display(path);
         self.with(|connection| {
-            connection
-                .prepare_cached("select 1 from ValidPaths where path = ?1")?
-                .exists([&full])
+            connection.prepare_cached("select 1 from ValidPaths where path = ?1")?.exists([&full])
         })
     }
 
@@ -228,7 +225,10 @@ impl Database {
 
     /// What a valid derivation builds: output name to path. Empty for a derivation whose outputs are
     /// not known before it is built.
-    pub fn outputs(&self, derivation: &StorePath) -> Result<BTreeMap<String, StorePath>, DatabaseError> {
+    pub fn outputs(
+        &self,
+        derivation: &StorePath,
+    ) -> Result<BTreeMap<String, StorePath>, DatabaseError> {
         let full = self.store_dir.display(derivation);
         let rows = self.with(|connection| {
             connection
@@ -306,15 +306,20 @@ impl Database {
             .collect::<Result<_, _>>()?;
         let ca = match row.ca.as_deref() {
             None | Some("") => None,
-            Some(ca) => {
-                Some(ca.parse().map_err(|_| self.damaged("content address", about, ca.to_owned()))?)
-            }
+            Some(ca) => Some(
+                ca.parse().map_err(|_| self.damaged("content address", about, ca.to_owned()))?,
+            ),
         };
         let path = self.parse_path(about, "path", about)?;
         Ok(PathInfo { id: row.id, path, nar_hash, nar_size, references, deriver, signatures, ca })
     }
 
-    fn parse_path(&self, text: &str, what: &'static str, about: &str) -> Result<StorePath, DatabaseError> {
+    fn parse_path(
+        &self,
+        text: &str,
+        what: &'static str,
+        about: &str,
+    ) -> Result<StorePath, DatabaseError> {
         self.store_dir.parse(text).map_err(|_| self.damaged(what, about, text.to_owned()))
     }
 
@@ -323,7 +328,10 @@ impl Database {
     }
 
     /// Asks one question on an idle connection, or on a new one.
-    fn with<T>(&self, ask: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, DatabaseError> {
+    fn with<T>(
+        &self,
+        ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, DatabaseError> {
         let sqlite = |source| DatabaseError::Sqlite { path: self.file.clone(), source };
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = match idle {

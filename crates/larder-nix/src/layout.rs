@@ -46,7 +46,9 @@ pub enum LayoutError {
     )]
     NotLocal(String),
     /// A parameter this syntax does not have.
-    #[error("the store `{uri}` has an unknown parameter `{parameter}`: known are root, store, state, real and log")]
+    #[error(
+        "the store `{uri}` has an unknown parameter `{parameter}`: known are root, store, state, real and log"
+    )]
     UnknownParameter {
         /// The whole URI.
         uri: String,
@@ -117,7 +119,9 @@ impl Parameters {
                 "real" => &mut parameters.real,
                 "log" => &mut parameters.log,
                 // Other settings of Nix's local store do not move its folders.
-                "read-only" | "trusted" | "require-sigs" | "priority" | "system-features" => continue,
+                "read-only" | "trusted" | "require-sigs" | "priority" | "system-features" => {
+                    continue;
+                }
                 _ => {
                     return Err(LayoutError::UnknownParameter {
                         uri: uri.to_owned(),
@@ -155,10 +159,8 @@ impl Parameters {
             (None, Some(store), _) => store.clone(),
             (None, None, _) => StoreDir::default().to_string(),
         };
-        let store_dir = StoreDir::new(&logical).map_err(|_| LayoutError::NotAbsolute {
-            uri: uri.to_owned(),
-            path: logical.clone(),
-        })?;
+        let store_dir = StoreDir::new(&logical)
+            .map_err(|_| LayoutError::NotAbsolute { uri: uri.to_owned(), path: logical.clone() })?;
         let real_dir = self.real.clone().unwrap_or_else(|| match &self.root {
             Some(root) => root.join("nix/store"),
             None => Path::new(&logical).to_owned(),

@@ -81,10 +81,7 @@ fn nixos(address: &str, keys: &[PublicKey]) -> String {
 
 fn nix_conf(address: &str, keys: &[PublicKey]) -> String {
     let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
-    format!(
-        "extra-substituters = {address}\nextra-trusted-public-keys = {}",
-        keys.join(" ")
-    )
+    format!("extra-substituters = {address}\nextra-trusted-public-keys = {}", keys.join(" "))
 }
 
 fn client(address: &str, keys: &[PublicKey]) -> String {

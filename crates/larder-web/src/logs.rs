@@ -27,10 +27,10 @@ pub(crate) async fn log(
     };
     for derivation in candidates {
         if let Some(log) = site.cache.log(&derivation).await? {
-            let body =
-                if method == Method::HEAD { Body::empty() } else { Body::from_stream(log) };
-            return Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body)
-                .into_response());
+            let body = if method == Method::HEAD { Body::empty() } else { Body::from_stream(log) };
+            return Ok(
+                ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response()
+            );
         }
     }
     Err(WebError::Absent)

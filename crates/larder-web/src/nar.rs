@@ -36,8 +36,7 @@ pub(crate) async fn nar(
     Query(parameters): Query<Parameters>,
     headers: HeaderMap,
 ) -> Result<Response, WebError> {
-    let (path, promised) =
-        wanted(&file, parameters.hash.as_deref()).ok_or(WebError::Absent)?;
+    let (path, promised) = wanted(&file, parameters.hash.as_deref()).ok_or(WebError::Absent)?;
     let info = site.cache.narinfo(path).await?.ok_or(WebError::Absent)?;
     if promised.is_some_and(|promised| promised != info.nar_hash) {
         return Err(WebError::Absent);
@@ -100,7 +99,10 @@ fn accepts_zstd(headers: &HeaderMap) -> bool {
         .any(|coding| {
             let mut parts = coding.split(';').map(str::trim);
             parts.next().is_some_and(|name| name.eq_ignore_ascii_case("zstd"))
-                && !parts.any(|part| part.starts_with("q=0") && !part.contains(['1', '2', '3', '4', '5', '6', '7', '8', '9']))
+                && !parts.any(|part| {
+                    part.starts_with("q=0")
+                        && !part.contains(['1', '2', '3', '4', '5', '6', '7', '8', '9'])
+                })
         })
 }
 

@@ -11,8 +11,7 @@ use crate::{error::WebError, router::Shared};
 
 /// What the cache says of itself.
 pub(crate) async fn cache_info(State(site): Shared) -> Response {
-    ([(header::CONTENT_TYPE, "text/x-nix-cache-info")], site.cache.info().to_text())
-        .into_response()
+    ([(header::CONTENT_TYPE, "text/x-nix-cache-info")], site.cache.info().to_text()).into_response()
 }
 
 /// One path segment cannot be split by the router, so both kinds of file arrive here.

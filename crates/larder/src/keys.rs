@@ -29,7 +29,9 @@ pub(crate) enum KeyError {
         source: io::Error,
     },
     /// Others could read it.
-    #[error("the key file {path} can be read or changed by others (mode {mode:04o}): `chmod 600 {path}`, and think about who may have read it")]
+    #[error(
+        "the key file {path} can be read or changed by others (mode {mode:04o}): `chmod 600 {path}`, and think about who may have read it"
+    )]
     TooOpen {
         /// The file.
         path: PathBuf,
@@ -45,7 +47,9 @@ pub(crate) enum KeyError {
         source: SignatureError,
     },
     /// It would be overwritten.
-    #[error("{0} is there already, and keys are not overwritten: choose another name, or move it away")]
+    #[error(
+        "{0} is there already, and keys are not overwritten: choose another name, or move it away"
+    )]
     Exists(PathBuf),
     /// The name cannot be a key's.
     #[error("{0}")]

@@ -49,7 +49,9 @@ pub(crate) enum Error {
          can be believed: the server's page at `/` shows its key"
     )]
     NoFleetKeys,
-    #[error("{0} needs a signed revision, and the server was only reached over SSH, where there is a .rev file")]
+    #[error(
+        "{0} needs a signed revision, and the server was only reached over SSH, where there is a .rev file"
+    )]
     OnlyRev(&'static str),
     #[error("there is nothing to roll back to: no switch by `larder upgrade` is recorded here")]
     NoPrevious,
@@ -100,9 +102,8 @@ pub(crate) fn failure(error: &Error) -> u8 {
         | Error::Command(CommandError::Cancelled { .. })
         | Error::Nix(NixError::Command(CommandError::Cancelled { .. }))
         | Error::FlakeBuild(FlakeBuildError::Command(CommandError::Cancelled { .. })) => 130,
-        Error::Offer(OfferError::Refused { .. }) | Error::Prebuilt(PrebuiltError::Altered { .. }) => {
-            5
-        }
+        Error::Offer(OfferError::Refused { .. })
+        | Error::Prebuilt(PrebuiltError::Altered { .. }) => 5,
         Error::Config(_)
         | Error::NoFlake
         | Error::NoServers

@@ -10,13 +10,8 @@ use larder_fleet::{
     upgrade,
 };
 use larder_formats::signature::{PublicKey, SecretKey};
-use larder_nix::{
-    command::CancellationToken, database::Database, layout::StoreLayout, nix::Nix,
-};
-use larder_web::{
-    router::Site,
-    server::Address,
-};
+use larder_nix::{command::CancellationToken, database::Database, layout::StoreLayout, nix::Nix};
+use larder_web::{router::Site, server::Address};
 
 use crate::{
     clock,

@@ -68,9 +68,8 @@ pub(crate) async fn plan(
     cancel: &CancellationToken,
 ) -> Result<BuildPlan, CommandError> {
     let store_dir = &nix.layout().store_dir;
-    let command = nix
-        .command("nix-store")
-        .args(["--realise", "--dry-run", &store_dir.display(derivation)]);
+    let command =
+        nix.command("nix-store").args(["--realise", "--dry-run", &store_dir.display(derivation)]);
     let mut text = String::new();
     let output = command
         .run(cancel, |line| {
@@ -89,7 +88,7 @@ pub(super) async fn realise(
     hosts: &[Evaluated],
     work: Work<'_>,
 ) -> Result<Realised, BuildError> {
-    let Work { limits, log, observer, cancel } = work;
+    let Work { limits, roots, log, observer, cancel } = work;
     if hosts.is_empty() {
         return Ok(Realised::default());
     }
@@ -101,6 +100,10 @@ pub(super) async fn realise(
         .args(["--realise", "--keep-going", "--log-format", "internal-json"])
         .args(["--max-jobs", &limits.max_jobs.to_string()])
         .args(["--cores", &limits.cores.to_string()])
+        // Where everything builds, these roots bridge the time to the publication.
+        .arg("--add-root")
+        .arg(roots.join("result"))
+        .arg("--indirect")
         .args(derivations)
         .log(log);
     let mut tracker = Tracker::new(store_dir.clone(), observer);
@@ -111,6 +114,7 @@ pub(super) async fn realise(
 /// How to realise.
 pub(super) struct Work<'a> {
     pub limits: Limits,
+    pub roots: &'a Path,
     pub log: &'a Path,
     pub observer: &'a mut dyn Observer,
     pub cancel: &'a CancellationToken,
@@ -193,8 +197,7 @@ impl<'a> Tracker<'a> {
         let Ok(path) = self.store_dir.parse(text(0)) else { return };
         match kind {
             ActivityKind::Build => {
-                self.observer
-                    .notice(Notice::BuildStarted { derivation: &path, machine: text(1) });
+                self.observer.notice(Notice::BuildStarted { derivation: &path, machine: text(1) });
                 self.tried.entry(path.clone()).or_default();
                 self.building.insert(id, path);
             }

@@ -49,7 +49,7 @@ pub async fn check(
                 of_host.store_path = Some(evaluated.output);
             }
             Err(error) => {
-                let message = error.to_string();
+                let message = evaluate::reason(&error);
                 observer.notice(Notice::EvaluationFailed(&of_host.host, &message));
                 of_host.outcome = Some(Outcome::EvaluationFailed { message });
             }

@@ -12,7 +12,8 @@ use super::source::WorkTree;
 use crate::host::HostName;
 
 /// The names come in as arguments, so no host's name is ever read as Nix.
-const HOSTS: &str = "{ flake }: builtins.attrNames ((builtins.getFlake flake).nixosConfigurations or { })";
+const HOSTS: &str =
+    "{ flake }: builtins.attrNames ((builtins.getFlake flake).nixosConfigurations or { })";
 
 const TOPLEVEL: &str = "{ flake, host }: \
     (builtins.getFlake flake).nixosConfigurations.${host}.config.system.build.toplevel";
@@ -62,15 +63,15 @@ pub(super) async fn hosts(
     wanted: &[HostName],
     cancel: &CancellationToken,
 ) -> Result<Vec<HostName>, HostsError> {
-    let answer = instantiate(nix, tree, HOSTS)
-        .args(["--eval", "--strict", "--json"])
-        .output(cancel)
-        .await?;
+    let answer =
+        instantiate(nix, tree, HOSTS).args(["--eval", "--strict", "--json"]).output(cancel).await?;
     let names: Vec<String> = serde_json::from_slice(&answer.stdout)?;
     if names.is_empty() {
         return Err(HostsError::None);
     }
-    if let Some(missing) = wanted.iter().find(|host| !names.iter().any(|name| name == host.as_str())) {
+    if let Some(missing) =
+        wanted.iter().find(|host| !names.iter().any(|name| name == host.as_str()))
+    {
         return Err(HostsError::Unknown { wanted: missing.clone(), known: names });
     }
     if wanted.is_empty() {
@@ -91,7 +92,7 @@ pub(super) async fn host(
     cancel: &CancellationToken,
 ) -> Result<Evaluated, NixError> {
     let command = instantiate(nix, tree, TOPLEVEL)
-        .args(["--argstr", "host", host.as_str(), "--show-trace", "--indirect", "--add-root"])
+        .args(["--argstr", "host", host.as_str(), "--indirect", "--add-root"])
         .arg(link);
     command.output(cancel).await?;
     let target = std::fs::read_link(link)
@@ -104,10 +105,17 @@ pub(super) async fn host(
     let output = ask(nix, &derivation, &["--outputs"], cancel).await?;
     // The first output is `out`; a system has no other.
     let output = output.lines().next().unwrap_or_default();
-    let output =
-        nix.layout().store_dir.parse(output).map_err(|_| answer(&command, output))?;
+    let output = nix.layout().store_dir.parse(output).map_err(|_| answer(&command, output))?;
     let system = ask(nix, &derivation, &["--binding", "system"], cancel).await?;
     Ok(Evaluated { host: host.clone(), derivation, output, system })
+}
+
+/// Why a host could not be evaluated: what Nix said, without our command line before it.
+pub(super) fn reason(error: &NixError) -> String {
+    match error {
+        NixError::Command(CommandError::Failed { message, .. }) => message.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn instantiate(nix: &Nix, tree: &WorkTree, expression: &str) -> Invocation {

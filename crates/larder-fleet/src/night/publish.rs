@@ -7,11 +7,7 @@
 use std::{collections::BTreeSet, io, path::PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use larder_formats::{
-    lock_file::LockFile,
-    signature::SecretKey,
-    store_path::StorePath,
-};
+use larder_formats::{lock_file::LockFile, signature::SecretKey, store_path::StorePath};
 use larder_nix::{
     command::CancellationToken,
     database::{Database, DatabaseError},
@@ -174,7 +170,11 @@ impl Publisher {
         self.prune_folder(roots::sources_folder(&self.state_dir), &sources)
     }
 
-    fn prune_folder(&self, folder: PathBuf, kept: &BTreeSet<StorePath>) -> Result<(), PublishError> {
+    fn prune_folder(
+        &self,
+        folder: PathBuf,
+        kept: &BTreeSet<StorePath>,
+    ) -> Result<(), PublishError> {
         roots::prune(&folder, kept).map_err(|source| PublishError::Io { path: folder, source })
     }
 

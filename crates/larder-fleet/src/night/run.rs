@@ -158,6 +158,9 @@ pub enum NightError {
     Cancelled,
 }
 
+/// The folder of the roots that hold for the length of a run.
+const ROOTS: &str = "run";
+
 /// A host on its way.
 struct Job {
     host: HostName,
@@ -180,7 +183,7 @@ impl Night {
         let (tree, update) = self.prepare(options, observer, cancel).await?;
         let hosts = evaluate::hosts(&self.nix, &tree, &self.hosts, cancel).await?;
         observer.notice(Notice::Hosts(&hosts));
-        let roots = self.fresh_folder("run")?;
+        let roots = self.fresh_folder(ROOTS)?;
         let mut jobs = Vec::with_capacity(hosts.len());
         for host in hosts {
             jobs.push(self.evaluate(&tree, host, &roots, (observer, cancel)).await?);
@@ -240,14 +243,15 @@ impl Night {
             Ok(evaluated) => evaluated,
             Err(_) if cancel.is_cancelled() => return Err(NightError::Cancelled),
             Err(error) => {
-                let message = error.to_string();
+                let message = evaluate::reason(&error);
                 observer.notice(Notice::EvaluationFailed(&host, &message));
                 let state = Err(Outcome::EvaluationFailed { message });
                 return Ok(Job { host, plan: None, state });
             }
         };
-        let plan =
-            build::plan(&self.nix, &evaluated.derivation, cancel).await.map_err(BuildError::from)?;
+        let plan = build::plan(&self.nix, &evaluated.derivation, cancel)
+            .await
+            .map_err(BuildError::from)?;
         observer.notice(Notice::Evaluated(&host, &plan));
         Ok(Job { host, plan: Some(plan), state: Ok(evaluated) })
     }
@@ -261,7 +265,8 @@ impl Night {
         let evaluated: Vec<Evaluated> =
             jobs.iter().filter_map(|job| job.state.as_ref().ok().cloned()).collect();
         let log = self.fresh_folder("log")?.join("build.log");
-        let work = Work { limits: self.limits, log: &log, observer, cancel };
+        let roots = self.state_dir.join(ROOTS);
+        let work = Work { limits: self.limits, roots: &roots, log: &log, observer, cancel };
         match build::realise(&self.nix, &self.database, &evaluated, work).await {
             Ok(realised) => {
                 report.built = realised.built;
@@ -275,11 +280,7 @@ impl Night {
     }
 
     /// A host has built when its output is valid, and nothing else tells.
-    fn judge(
-        &self,
-        job: &Job,
-        realised: &Realised,
-    ) -> Result<Outcome, NightError> {
+    fn judge(&self, job: &Job, realised: &Realised) -> Result<Outcome, NightError> {
         let evaluated = match &job.state {
             Err(outcome) => return Ok(outcome.clone()),
             Ok(evaluated) => evaluated,

@@ -45,7 +45,9 @@ pub enum FlakeSourceError {
     )]
     Form(String),
     /// A query parameter that would be ignored silently.
-    #[error("cannot fetch the flake `{flake}`: the parameter `{parameter}` is not supported (known: ref, rev, dir)")]
+    #[error(
+        "cannot fetch the flake `{flake}`: the parameter `{parameter}` is not supported (known: ref, rev, dir)"
+    )]
     Parameter {
         /// The whole text.
         flake: String,
@@ -157,7 +159,8 @@ impl FlakeSource {
                 }
             },
             Self::Git { url, reference, revision, folder } => {
-                let wanted = Wanted { url, reference: reference.as_deref(), revision: revision.as_deref() };
+                let wanted =
+                    Wanted { url, reference: reference.as_deref(), revision: revision.as_deref() };
                 let commit = wanted.check_out_or_start_over(work, cancel).await?;
                 let url = nix_url("git+file", work);
                 let (flake_folder, reference) = match folder {

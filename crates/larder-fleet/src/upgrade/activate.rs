@@ -139,11 +139,11 @@ fn verdict(code: i32) -> Result<Switched, &'static str> {
     match code {
         0 => Ok(Switched { warning: None }),
         4 => Ok(Switched {
-            warning: Some("the system is switched, but some units failed: see `systemctl --failed`"),
+            warning: Some(
+                "the system is switched, but some units failed: see `systemctl --failed`",
+            ),
         }),
-        100 => Ok(Switched {
-            warning: Some("the system is set, and takes effect after a reboot"),
-        }),
+        100 => Ok(Switched { warning: Some("the system is set, and takes effect after a reboot") }),
         1 => Err("it met an error, or another switch is under way"),
         2 => Err("the activation script failed"),
         _ => Err("it ended in a way NixOS does not document"),

@@ -200,7 +200,8 @@ impl SshServer {
             other => ServerFailure::Unreachable(other.to_string()),
         })?;
         let text = output.text();
-        let is_commit = matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let is_commit =
+            matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit());
         if is_commit {
             Ok(text)
         } else {

@@ -60,9 +60,8 @@ impl ClientState {
     pub fn load(state_dir: &Path) -> Result<Self, StateError> {
         let path = file(state_dir);
         match std::fs::read(&path) {
-            Ok(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|source| StateError::Damaged { path, source })
-            }
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|source| StateError::Damaged { path, source }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(StateError::Io { path, source }),
         }

@@ -1,10 +1,6 @@
 //! Running a program to its end.
 
-use std::{
-    io,
-    process::Stdio,
-    time::Duration,
-};
+use std::{io, process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
@@ -14,10 +10,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{
-    CancellationToken, CommandError, Finished, Invocation, Output,
-    output::TAIL,
-};
+use super::{CancellationToken, CommandError, Finished, Invocation, Output, output::TAIL};
 
 /// How long a program may take to end by itself after being told to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -46,11 +39,11 @@ impl Invocation {
         let mut group = Group::start(self)?;
         let log = match &self.log {
             None => None,
-            Some(path) => Some(
-                OpenOptions::new().create(true).append(true).open(path).await.map_err(|source| {
-                    CommandError::Io { program: path.display().to_string(), source }
-                })?,
-            ),
+            Some(path) => {
+                Some(OpenOptions::new().create(true).append(true).open(path).await.map_err(
+                    |source| CommandError::Io { program: path.display().to_string(), source },
+                )?)
+            }
         };
         let stdout = group.child.stdout.take();
         let stderr = group.child.stderr.take();

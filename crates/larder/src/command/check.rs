@@ -38,8 +38,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
     let source = FlakeSource::parse(&flake(arguments, &config)?)?;
     let (nix, _) = wiring::nix(&config, &context.cancel).await?;
     let mut view = view::for_this_terminal();
-    let report =
-        check(&nix, &source, &arguments.hosts, view.as_mut(), &context.cancel).await;
+    let report = check(&nix, &source, &arguments.hosts, view.as_mut(), &context.cancel).await;
     drop(view);
     let report = report?;
     if arguments.json {

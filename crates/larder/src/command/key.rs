@@ -3,10 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use larder_formats::{
-    hash::Sha256Hasher,
-    signature::PublicKey,
-};
+use larder_formats::{hash::Sha256Hasher, signature::PublicKey};
 use larder_nix::{
     database::{Database, PathInfo},
     dump::Dump,
@@ -149,9 +146,9 @@ fn verdict(
         .iter()
         .filter(|key| {
             let message = info.fingerprint(&layout.store_dir);
-            info.signatures.iter().any(|one| {
-                one.key_name() == key.name() && key.verify(message.as_bytes(), one)
-            })
+            info.signatures
+                .iter()
+                .any(|one| one.key_name() == key.name() && key.verify(message.as_bytes(), one))
         })
         .map(PublicKey::name)
         .collect();

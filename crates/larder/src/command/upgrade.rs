@@ -207,11 +207,7 @@ impl Upgrade<'_> {
         Ok(Some(build.build(parts, &link, view.as_mut(), cancel).await?))
     }
 
-    async fn activate(
-        &mut self,
-        system: &StorePath,
-        how: Activation,
-    ) -> Result<Switched, Error> {
+    async fn activate(&mut self, system: &StorePath, how: Activation) -> Result<Switched, Error> {
         view::note(&format!("{}: {system}", how.word()));
         let target = (self.config.client.profile.as_path(), system);
         let state = (self.config.state_dir.as_path(), &mut self.state);
