@@ -6,7 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::process::{Finished, Program};
+use crate::machine::Machine;
+use crate::process::{Background, Finished, Program};
 use crate::tree::{make_dir, write};
 
 /// A repository with a work tree.
@@ -93,6 +94,38 @@ impl GitRepo {
         let program = Program::new("git").dir(&self.dir).args(args);
         let program = program.env("GIT_AUTHOR_DATE", &date).env("GIT_COMMITTER_DATE", &date);
         isolated(program).run().success()
+    }
+}
+
+/// A forge: git's own server, which lets everyone on the network read the repositories of one folder.
+#[derive(Debug)]
+pub struct Forge {
+    name: String,
+    server: Background,
+}
+
+impl Forge {
+    /// On a machine of its own; `dir` is the folder of the repositories.
+    #[must_use]
+    pub fn on_machine(machine: &Machine, dir: &Path) -> Self {
+        let options = ["daemon", "--verbose", "--export-all", "--reuseaddr"];
+        let base = format!("--base-path={}", dir.display());
+        let daemon = isolated(machine.command("git").args(options).arg(base));
+        let mut server = daemon.spawn();
+        server.wait_for_line("Ready to rumble");
+        Self { name: machine.name().to_owned(), server }
+    }
+
+    /// The URL of the repository in this folder: `git://forge/nixpkgs`.
+    #[must_use]
+    pub fn url(&self, repository: &str) -> String {
+        format!("git://{}/{repository}", self.name)
+    }
+
+    /// What it was asked for so far: its log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.server.output()
     }
 }
 

@@ -154,6 +154,18 @@ impl Machine {
         self.write("/etc/nix/nix.conf", nix_conf(&registry, extra));
     }
 
+    /// How many bytes came to it over its network so far, as its network card counts them.
+    ///
+    /// # Panics
+    /// When its kernel does not say.
+    #[must_use]
+    pub fn bytes_received(&self) -> u64 {
+        let counters = self.run(&["cat", "/proc/net/dev"]).success();
+        let card = counters.stdout.lines().find_map(|line| line.trim().strip_prefix("eth0:"));
+        let received = card.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        received.expect("a plugged-in machine has a network card")
+    }
+
     /// Pulls its cable, or plugs it in again.
     pub fn set_connected(&self, network: &Network, connected: bool) {
         network.ip(&["link", "set", &self.port, if connected { "up" } else { "down" }]);

@@ -2,9 +2,12 @@
 //!
 //! Where the versions come from is `./dev setup`'s business; here they are only found.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+
+use serde_json::Value;
 
 use crate::process::{Finished, Program, path_with};
 
@@ -146,6 +149,30 @@ pub trait Nix {
     /// When the path is not valid.
     fn closure(&self, path: &str) -> Vec<String> {
         self.nix(&["nix-store", "-qR", path]).success().lines()
+    }
+
+    /// The paths that were built here rather than downloaded or added, by Nix's own record ("ultimate").
+    ///
+    /// # Panics
+    /// When Nix does not say.
+    fn built_here(&self) -> BTreeSet<String> {
+        let said = self.nix(&["nix", "path-info", "--json", "--all"]).success();
+        let all: Value = serde_json::from_str(&said.stdout).expect("path-info --json prints JSON");
+        // A list before 2.19, an object by path since, and the whole in an object since 2.33.
+        let entries: Vec<(Option<&String>, &Value)> = match &all {
+            Value::Array(list) => list.iter().map(|entry| (None, entry)).collect(),
+            Value::Object(map) => {
+                let map = map.get("info").and_then(Value::as_object).unwrap_or(map);
+                map.iter().map(|(path, entry)| (Some(path), entry)).collect()
+            }
+            other => panic!("path-info --json printed {other}"),
+        };
+        let built = entries.iter().filter(|(_, entry)| entry["ultimate"] == true);
+        let path = |(key, entry): &(Option<&String>, &Value)| match (key, &entry["path"]) {
+            (Some(key), _) => (*key).clone(),
+            (None, path) => path.as_str().expect("an entry has its path").to_owned(),
+        };
+        built.map(path).collect()
     }
 
     /// Whether a path is valid: registered, not just there.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     error::WebError,
-    router::{Shared, Site},
+    site::{Shared, Site},
 };
 
 /// All hosts: how the last run ended for each, and the newest revision. For people and their

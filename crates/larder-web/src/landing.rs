@@ -8,7 +8,7 @@ use axum::{
 use larder_formats::signature::PublicKey;
 use maud::{DOCTYPE, Markup, html};
 
-use crate::router::{Shared, Site};
+use crate::site::{Shared, Site};
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:3rem auto;padding:0 1rem}\
 pre{background:#f4f4f2;padding:1rem;overflow:auto;border-radius:.4rem}\

@@ -12,3 +12,4 @@ mod narinfo;
 mod range;
 pub mod router;
 pub mod server;
+pub mod site;

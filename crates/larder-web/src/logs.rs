@@ -9,7 +9,7 @@ use axum::{
 };
 use larder_formats::store_path::StorePath;
 
-use crate::{error::WebError, router::Shared};
+use crate::{error::WebError, site::Shared};
 
 /// Sends a log as text.
 pub(crate) async fn log(

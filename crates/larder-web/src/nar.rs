@@ -20,7 +20,7 @@ use larder_formats::{hash::Sha256, store_path::StorePathHash};
 use serde::Deserialize;
 use tokio_util::io::{ReaderStream, StreamReader};
 
-use crate::{error::WebError, range, router::Shared};
+use crate::{error::WebError, range, site::Shared};
 
 /// What may follow the `?`.
 #[derive(Debug, Deserialize)]

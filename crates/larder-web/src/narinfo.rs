@@ -7,7 +7,7 @@ use axum::{
 };
 use larder_formats::store_path::StorePathHash;
 
-use crate::{error::WebError, router::Shared};
+use crate::{error::WebError, site::Shared};
 
 /// What the cache says of itself.
 pub(crate) async fn cache_info(State(site): Shared) -> Response {

@@ -1,7 +1,11 @@
 //! Every route, on one page.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
+use crate::{
+    fleet, landing, logs, nar, narinfo,
+    site::{Shared, Site},
+};
 use axum::{
     Router,
     extract::State,
@@ -9,27 +13,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use larder_cache::cache::Cache;
-use larder_formats::signature::PublicKey;
-
-use crate::{fleet, landing, logs, nar, narinfo};
-
-/// What the routes share.
-pub struct Site {
-    /// Answers for store paths.
-    pub cache: Arc<dyn Cache>,
-    /// The keys that its narinfos are signed with.
-    pub public_keys: Vec<PublicKey>,
-    /// The keys that its revisions are signed with.
-    pub fleet_keys: Vec<PublicKey>,
-    /// The fleet's ledger, which need not be there yet.
-    pub ledger: PathBuf,
-    /// Whether NARs go out with `Content-Encoding: zstd` to clients that accept it.
-    pub compress_nars: bool,
-}
-
-/// The site as the handlers get it.
-pub(crate) type Shared = State<Arc<Site>>;
 
 /// The routes of a site. GET routes answer HEAD as well.
 pub fn router(site: Site) -> Router {

@@ -11,7 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     command::{build, check, config, init, key, serve, upgrade},
-    config::{Config, DEFAULT_PATH, LoadError},
+    config::DEFAULT_PATH,
+    context::Context,
     lifecycle,
     report::{self, Done, Error},
 };
@@ -43,36 +44,6 @@ enum Command {
     Init(init::Arguments),
 }
 
-/// What every command gets.
-pub(crate) struct Context {
-    config: PathBuf,
-    /// Cancelled when the program is told to stop.
-    pub(crate) cancel: larder_nix::command::CancellationToken,
-}
-
-impl Context {
-    /// Reads the configuration, for commands that cannot do without.
-    pub(crate) fn config(&self) -> Result<Config, Error> {
-        Ok(Config::load(&self.config)?)
-    }
-
-    /// Reads the configuration, or takes the defaults where there is none: for commands that are of
-    /// use on machines that have no role.
-    pub(crate) fn config_or_defaults(&self) -> Result<Config, Error> {
-        match Config::load(&self.config) {
-            Err(LoadError::Missing { .. }) => {
-                Ok(Config::parse("", "the defaults").map_err(LoadError::from)?)
-            }
-            config => Ok(config?),
-        }
-    }
-
-    /// The configuration's file.
-    pub(crate) fn config_file(&self) -> &std::path::Path {
-        &self.config
-    }
-}
-
 /// The program, from its arguments to its exit status.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
@@ -101,7 +72,7 @@ pub fn run() -> ExitCode {
 async fn dispatch(cli: Cli) -> Result<Done, Error> {
     let cancel = lifecycle::stop_on_signals()
         .map_err(|source| Error::Io { path: PathBuf::from("signals"), source })?;
-    let context = Context { config: cli.config, cancel };
+    let context = Context::new(cli.config, cancel);
     match cli.command {
         Command::Serve(arguments) => serve::run(&context, &arguments).await,
         Command::Build(arguments) => build::run(&context, &arguments).await,
@@ -117,9 +88,4 @@ fn complain(text: &str, status: u8) -> ExitCode {
     // Without a standard error there is nobody to complain to.
     let _ = writeln!(std::io::stderr(), "larder: {text}");
     ExitCode::from(status)
-}
-
-/// Prints to standard output. A reader that has gone away is no error: it has seen enough.
-pub(crate) fn say(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
 }

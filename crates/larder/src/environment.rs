@@ -1,6 +1,10 @@
 //! The one place that reads the environment (but for what clap reads of its own options).
 
+use std::path::Path;
+
 use larder_nix::layout::NixEnvironment;
+
+use crate::report::Error;
 
 /// The variables that move Nix's folders.
 #[expect(clippy::disallowed_methods, reason = "this is the one home of the environment")]
@@ -18,4 +22,12 @@ pub(crate) fn nix() -> NixEnvironment {
 pub(crate) fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     name.split('.').next().unwrap_or_default().to_owned()
+}
+
+/// A path relative to the current folder, made absolute.
+pub(crate) fn absolute(path: &str) -> Result<String, Error> {
+    let path = Path::new(if path.is_empty() { "." } else { path });
+    std::fs::canonicalize(path)
+        .map(|path| path.display().to_string())
+        .map_err(|source| Error::Io { path: path.to_owned(), source })
 }

@@ -4,6 +4,7 @@ pub mod cli;
 mod clock;
 mod command;
 pub mod config;
+mod context;
 mod environment;
 mod keys;
 mod lifecycle;

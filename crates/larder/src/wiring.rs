@@ -11,7 +11,7 @@ use larder_fleet::{
 };
 use larder_formats::signature::{PublicKey, SecretKey};
 use larder_nix::{command::CancellationToken, database::Database, layout::StoreLayout, nix::Nix};
-use larder_web::{router::Site, server::Address};
+use larder_web::{server::Address, site::Site};
 
 use crate::{
     clock,

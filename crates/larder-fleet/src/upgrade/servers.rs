@@ -87,7 +87,7 @@ pub enum OfferError {
         /// The address.
         server: Server,
         /// Why.
-        refusal: Refusal,
+        refusal: Box<Refusal>,
     },
     /// Told to stop.
     #[error("cancelled")]
@@ -114,6 +114,7 @@ pub async fn ask(
         match answer {
             Ok(offer) => return Ok((server.clone(), offer)),
             Err(ServerFailure::Refused(refusal)) => {
+                let refusal = Box::new(refusal);
                 return Err(OfferError::Refused { server: server.clone(), refusal });
             }
             Err(failure) => failures.push((server.clone(), failure)),

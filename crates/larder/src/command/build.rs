@@ -3,7 +3,7 @@
 use larder_fleet::{host::HostName, night::Options};
 
 use crate::{
-    cli::{Context, say},
+    context::{Context, say},
     report::{Done, Error},
     view, wiring,
 };

@@ -8,8 +8,9 @@ use larder_fleet::{
 };
 
 use crate::{
-    cli::{Context, say},
     config::Config,
+    context::{Context, say},
+    environment,
     report::{Done, Error},
     view, wiring,
 };
@@ -53,7 +54,7 @@ fn flake(arguments: &Arguments, config: &Config) -> Result<String, Error> {
     let here = Path::new("flake.nix").is_file().then(|| ".".to_owned());
     let given = arguments.flake.clone().or(here);
     match given {
-        Some(path) if path.starts_with('.') => super::upgrade::absolute(&path),
+        Some(path) if path.starts_with('.') => environment::absolute(&path),
         Some(reference) => Ok(reference),
         None => Ok(config.build.flake.as_ref().ok_or(Error::NoFlake)?.to_string()),
     }

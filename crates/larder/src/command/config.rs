@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use crate::{
-    cli::{Context, say},
+    context::{Context, say},
     report::{Done, Error},
     wiring,
 };

@@ -5,8 +5,8 @@ use std::{fs::OpenOptions, io::Write};
 use clap::ValueEnum;
 
 use crate::{
-    cli::{Context, say},
     config::{Role, starting_file},
+    context::{Context, say},
     report::{Done, Error},
 };
 

@@ -12,7 +12,7 @@ use larder_nix::{
 };
 
 use crate::{
-    cli::{Context, say},
+    context::{Context, say},
     keys,
     report::{Done, Error},
     wiring,

@@ -6,7 +6,7 @@ use larder_web::{
 };
 
 use crate::{
-    cli::Context,
+    context::Context,
     report::{Done, Error},
     wiring,
 };

@@ -1,6 +1,6 @@
 //! `larder upgrade`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use larder_fleet::{
@@ -16,9 +16,9 @@ use larder_formats::store_path::StorePath;
 use larder_nix::{database::Database, nix::Nix};
 
 use crate::{
-    cli::{Context, say},
     clock,
     config::Config,
+    context::{Context, say},
     environment,
     report::{Done, Error},
     view, wiring,
@@ -259,17 +259,9 @@ fn split(flake: &str) -> Result<(Option<String>, Option<HostName>), Error> {
         None => (flake, None),
     };
     let flake = if flake.is_empty() || flake.starts_with('.') {
-        absolute(flake)?
+        environment::absolute(flake)?
     } else {
         flake.to_owned()
     };
     Ok((Some(flake), host))
-}
-
-/// A relative path made absolute.
-pub(super) fn absolute(path: &str) -> Result<String, Error> {
-    let path = Path::new(if path.is_empty() { "." } else { path });
-    std::fs::canonicalize(path)
-        .map(|path| path.display().to_string())
-        .map_err(|source| Error::Io { path: path.to_owned(), source })
 }

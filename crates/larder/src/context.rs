@@ -1,0 +1,53 @@
+//! What every command gets, and where its results go.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use larder_nix::command::CancellationToken;
+
+use crate::{
+    config::{Config, LoadError},
+    report::Error,
+};
+
+/// What every command gets.
+pub(crate) struct Context {
+    config: PathBuf,
+    /// Cancelled when the program is told to stop.
+    pub(crate) cancel: CancellationToken,
+}
+
+impl Context {
+    /// A context for one command.
+    pub(crate) fn new(config: PathBuf, cancel: CancellationToken) -> Self {
+        Self { config, cancel }
+    }
+
+    /// Reads the configuration, for commands that cannot do without.
+    pub(crate) fn config(&self) -> Result<Config, Error> {
+        Ok(Config::load(&self.config)?)
+    }
+
+    /// Reads the configuration, or takes the defaults where there is none: for commands that are of
+    /// use on machines that have no role.
+    pub(crate) fn config_or_defaults(&self) -> Result<Config, Error> {
+        match Config::load(&self.config) {
+            Err(LoadError::Missing { .. }) => {
+                Ok(Config::parse("", "the defaults").map_err(LoadError::from)?)
+            }
+            config => Ok(config?),
+        }
+    }
+
+    /// The configuration's file.
+    pub(crate) fn config_file(&self) -> &Path {
+        &self.config
+    }
+}
+
+/// Prints to standard output. A reader that has gone away is no error: it has seen enough.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
