@@ -155,16 +155,23 @@ impl Database {
     /// The valid path with this hash part, or `None` if there is none.
     pub fn path_info(&self, hash: StorePathHash) -> Result<Option<PathInfo>, DatabaseError> {
         let prefix = format!("{}/{hash}-", self.store_dir);
-        let row = self.with(|connection| {
-            let mut query = connection.prepare_cached(&format!(
-                "select {COLUMNS} from ValidPaths v where v.path >= ?1 order by v.path limit 1"
-            ))?;
-            query.query_row([&prefix], RawInfo::read).optional()
+        let found = self.with(|connection| {
+            // One snapshot for both questions: a path deleted in between would seem to refer to
+            // nothing, and that would be signed.
+            let snapshot = connection.unchecked_transaction()?;
+            let row = snapshot
+                .prepare_cached(&format!(
+                    "select {COLUMNS} from ValidPaths v where v.path >= ?1 order by v.path limit 1"
+                ))?
+                .query_row([&prefix], RawInfo::read)
+                .optional()?;
+            let Some(row) = row.filter(|row| row.path.starts_with(&prefix)) else {
+                return Ok(None);
+            };
+            let references = references(&snapshot, row.id)?;
+            Ok(Some((row, references)))
         })?;
-        match row.filter(|row| row.path.starts_with(&prefix)) {
-            None => Ok(None),
-            Some(row) => self.complete(row).map(Some),
-        }
+        found.map(|(row, references)| self.complete(row, &references)).transpose()
     }
 
     /// The row number of the valid path with this hash part; see [`PathInfo::id`].
@@ -271,16 +278,7 @@ impl Database {
         Ok(found)
     }
 
-    fn complete(&self, row: RawInfo) -> Result<PathInfo, DatabaseError> {
-        let names = self.with(|connection| {
-            connection
-                .prepare_cached(
-                    "select v.path from Refs r join ValidPaths v on v.id = r.reference
-                     where r.referrer = ?1",
-                )?
-                .query_map([row.id], |row| row.get::<_, String>(0))?
-                .collect::<Result<Vec<_>, _>>()
-        })?;
+    fn complete(&self, row: RawInfo, names: &[String]) -> Result<PathInfo, DatabaseError> {
         let about = &row.path;
         let references = names
             .iter()
@@ -345,6 +343,16 @@ impl Database {
         }
         Ok(answer)
     }
+}
+
+fn references(connection: &Connection, referrer: i64) -> rusqlite::Result<Vec<String>> {
+    connection
+        .prepare_cached(
+            "select v.path from Refs r join ValidPaths v on v.id = r.reference
+             where r.referrer = ?1",
+        )?
+        .query_map([referrer], |row| row.get::<_, String>(0))?
+        .collect()
 }
 
 fn connect(file: &Path) -> rusqlite::Result<Connection> {

@@ -156,15 +156,16 @@ pub trait Nix {
     /// # Panics
     /// When Nix does not say.
     fn built_here(&self) -> BTreeSet<String> {
-        let said = self.nix(&["nix", "path-info", "--json", "--all"]).success();
+        let ask = ["nix", "path-info", "--json", "--all", "--json-format", "1"];
+        // Since 2.33 the format is to be named; versions before know no such option.
+        let (before, _) = ask.split_at(4);
+        let said = Some(self.nix(&ask)).filter(Finished::ok);
+        let said = said.unwrap_or_else(|| self.nix(before).success());
         let all: Value = serde_json::from_str(&said.stdout).expect("path-info --json prints JSON");
-        // A list before 2.19, an object by path since, and the whole in an object since 2.33.
+        // A list before 2.19, an object by path since.
         let entries: Vec<(Option<&String>, &Value)> = match &all {
             Value::Array(list) => list.iter().map(|entry| (None, entry)).collect(),
-            Value::Object(map) => {
-                let map = map.get("info").and_then(Value::as_object).unwrap_or(map);
-                map.iter().map(|(path, entry)| (Some(path), entry)).collect()
-            }
+            Value::Object(map) => map.iter().map(|(path, entry)| (Some(path), entry)).collect(),
             other => panic!("path-info --json printed {other}"),
         };
         let built = entries.iter().filter(|(_, entry)| entry["ultimate"] == true);

@@ -22,11 +22,19 @@ use crate::{
 #[command(version, max_term_width = 100, infer_subcommands = false)]
 pub struct Cli {
     /// The configuration file
-    #[arg(long, global = true, value_name = "FILE", env = "LARDER_CONFIG", default_value = DEFAULT_PATH)]
+    #[arg(long, global = true, value_name = "FILE", env = "LARDER_CONFIG", hide_env_values = true, help_heading = "Options of every command", default_value = DEFAULT_PATH)]
     config: PathBuf,
 
     /// What to log, as tracing's filters say it: `debug`, `warn,larder_web=trace`
-    #[arg(long, global = true, value_name = "FILTER", env = "LARDER_LOG", default_value = "info")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        env = "LARDER_LOG",
+        hide_env_values = true,
+        help_heading = "Options of every command",
+        default_value = "info"
+    )]
     log: String,
 
     #[command(subcommand)]

@@ -1,12 +1,16 @@
 //! Running a program to its end.
 
-use std::{io, process::Stdio, time::Duration};
+use std::{
+    io,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     fs::{File, OpenOptions},
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
-    process::{Child, Command},
+    process::{Child, ChildStderr, ChildStdout, Command},
     time::{sleep, timeout},
 };
 
@@ -45,27 +49,43 @@ impl Invocation {
                 )?)
             }
         };
-        let stdout = group.child.stdout.take();
-        let stderr = group.child.stderr.take();
-        let reading = async { tokio::join!(read_all(stdout), read_lines(stderr, log, on_line)) };
-        tokio::pin!(reading);
-        let mut read = None;
-        let status = loop {
-            tokio::select! {
-                status = group.child.wait() => break status,
-                () = cancel.cancelled() => {
-                    group.stop().await;
-                    return Err(CommandError::Cancelled { program: self.program() });
+        let (out, err) = group.pipes();
+        // Kept outside of what reads them, so that giving up on the rest keeps what there is.
+        let (mut stdout, mut tail) = (Vec::new(), Vec::new());
+        let status = {
+            let reading = async {
+                tokio::join!(read_all(out, &mut stdout), read_lines(err, log, on_line, &mut tail))
+            };
+            tokio::pin!(reading);
+            let mut all_read = false;
+            let status = loop {
+                tokio::select! {
+                    status = group.wait() => break status,
+                    () = cancel.cancelled() => {
+                        // Its last words are read, so that a full pipe does not keep it from ending.
+                        let listening = async {
+                            if !all_read {
+                                (&mut reading).await;
+                            }
+                            std::future::pending().await
+                        };
+                        tokio::select! {
+                            () = group.stop() => {}
+                            () = listening => {}
+                        }
+                        return Err(CommandError::Cancelled { program: self.program() });
+                    }
+                    _ = &mut reading, if !all_read => all_read = true,
                 }
-                done = &mut reading, if read.is_none() => read = Some(done),
+            };
+            if !all_read {
+                let _ = timeout(PIPE_GRACE, &mut reading).await;
             }
+            status.map_err(|source| self.io(source))?
         };
-        let status = status.map_err(|source| self.io(source))?;
-        let (stdout, stderr_tail) = match read {
-            Some(read) => read,
-            None => timeout(PIPE_GRACE, &mut reading).await.unwrap_or_default(),
-        };
-        group.finished = true;
+        group.running = None;
+        tail.drain(..tail.len().saturating_sub(TAIL));
+        let stderr_tail = String::from_utf8_lossy(&tail).into_owned();
         Ok(Output { finished: Finished { status, stderr_tail }, stdout })
     }
 
@@ -88,11 +108,14 @@ impl Invocation {
     }
 }
 
-/// A running program with everything it started in the same group.
+/// A program and everything it started in the same group; stopped if dropped while it runs.
 struct Group {
+    running: Option<Running>,
+}
+
+struct Running {
     child: Child,
     leader: Option<Pid>,
-    finished: bool,
 }
 
 impl Group {
@@ -101,9 +124,43 @@ impl Group {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.process_group(0).spawn().map_err(|source| invocation.io(source))?;
         let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        Ok(Self { child, leader, finished: false })
+        Ok(Self { running: Some(Running { child, leader }) })
     }
 
+    /// Its standard output and standard error; each can be taken once.
+    fn pipes(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        match &mut self.running {
+            Some(running) => (running.child.stdout.take(), running.child.stderr.take()),
+            None => (None, None),
+        }
+    }
+
+    async fn wait(&mut self) -> io::Result<ExitStatus> {
+        match &mut self.running {
+            Some(running) => running.child.wait().await,
+            None => Err(io::Error::other("it was stopped already")),
+        }
+    }
+
+    /// Ends the group, in a task of its own: it goes on if nobody waits for it any more.
+    async fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            let _ = tokio::spawn(running.stop()).await;
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(running.stop())),
+            Err(_) => running.signal(Signal::TERM),
+        }
+    }
+}
+
+impl Running {
     fn signal(&self, signal: Signal) {
         if let Some(leader) = self.leader {
             // The group may just have ended by itself, which is what was wanted.
@@ -112,7 +169,7 @@ impl Group {
     }
 
     /// Asks the group to end, so that Nix can stop its builders, and insists after a while.
-    async fn stop(&mut self) {
+    async fn stop(mut self) {
         self.signal(Signal::TERM);
         if timeout(GRACE, self.child.wait()).await.is_err() {
             self.signal(Signal::KILL);
@@ -121,35 +178,24 @@ impl Group {
         // The leader is gone; what it left behind in its group gets a moment, then goes too.
         sleep(Duration::from_millis(50)).await;
         self.signal(Signal::KILL);
-        self.finished = true;
     }
 }
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        if !self.finished {
-            self.signal(Signal::TERM);
-        }
-    }
-}
-
-async fn read_all(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let mut bytes = Vec::new();
+async fn read_all(pipe: Option<impl AsyncRead + Unpin>, bytes: &mut Vec<u8>) {
     if let Some(mut pipe) = pipe {
         // A broken pipe ends the output; the exit status tells whether that matters.
-        let _ = pipe.read_to_end(&mut bytes).await;
+        let _ = pipe.read_to_end(bytes).await;
     }
-    bytes
 }
 
 async fn read_lines(
     pipe: Option<impl AsyncRead + Unpin>,
     mut log: Option<File>,
     mut on_line: impl FnMut(&str),
-) -> String {
-    let Some(pipe) = pipe else { return String::new() };
+    tail: &mut Vec<u8>,
+) {
+    let Some(pipe) = pipe else { return };
     let mut reader = BufReader::with_capacity(64 * 1024, pipe);
-    let mut tail: Vec<u8> = Vec::new();
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -173,6 +219,4 @@ async fn read_lines(
     if let Some(mut file) = log {
         let _ = file.flush().await;
     }
-    tail.drain(..tail.len().saturating_sub(TAIL));
-    String::from_utf8_lossy(&tail).into_owned()
 }

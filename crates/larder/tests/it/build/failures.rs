@@ -1,0 +1,163 @@
+//! One host's failure leaves the others as they would be, and is told truly.
+
+use std::fs;
+
+use insta::assert_snapshot;
+use larder_testkit::{Nix, NixVersion};
+
+use crate::build_server::{BuildServer, SmallFleet};
+
+const FAIL: &str = "echo compiling; echo 'main.c:42: error: no such thing' >&2; exit 3;";
+
+/// A text without what is different in every run: hashes, commits and the server's folder.
+fn steady(server: &BuildServer, text: &str) -> String {
+    let text = text.replace(&server.store.work_dir().display().to_string(), "<work>");
+    let mut steady = String::new();
+    let mut word = String::new();
+    for c in text.chars().chain(['\n']) {
+        if c.is_ascii_lowercase() || c.is_ascii_digit() {
+            word.push(c);
+            continue;
+        }
+        steady.push_str(if word.len() >= 32 { "<hash>" } else { &word });
+        word.clear();
+        steady.push(c);
+    }
+    steady.truncate(steady.trim_end().len());
+    steady
+}
+
+/// A fleet whose host alpha builds, beta does not evaluate, and gamma does not build.
+fn broken(fleet: &SmallFleet) {
+    let _ = fleet.write_hosts(&format!(
+        "alpha = make \"nixos-system\" \"echo alpha > $out\";\n\
+         beta = throw \"beta wants an option that is gone\";\n\
+         gamma = make \"nixos-system\" ''cp ${{make \"broken\" ''{FAIL}''}} $out'';\n",
+    ));
+}
+
+#[test]
+fn hosts_that_fail_leave_the_others_untouched_and_the_summary_says_which_and_why() {
+    for version in NixVersion::builders() {
+        let (server, fleet) = SmallFleet::with_server(version, "");
+        fleet.lock(&server.store);
+        let _ = server.build(&[]).success();
+        let (old_commit, old) = (fleet.nixpkgs.rev(), ["beta", "gamma"].map(|h| server.system(h)));
+
+        let new_commit = fleet.move_nixpkgs("2");
+        broken(&fleet);
+        let built = server.build(&["--update"]);
+        assert_eq!(built.code(), 3, "{built}");
+        assert_snapshot!(
+            format!("summary_of_a_run_with_failures_{version}"),
+            steady(&server, &built.stdout)
+        );
+        assert_eq!(server.rev("alpha").unwrap().trim(), new_commit);
+        for host in ["beta", "gamma"] {
+            assert_eq!(server.rev(host).unwrap().trim(), old_commit, "the last good one of {host}");
+        }
+        assert_eq!(["beta", "gamma"].map(|host| server.system(host)), old);
+        server.collect_garbage();
+        assert!(old.iter().all(|path| server.store.is_valid(path)));
+    }
+}
+
+#[test]
+fn the_report_for_programs_says_the_same_as_the_summary() {
+    let (server, fleet) = SmallFleet::with_server(NixVersion::V2_34, "");
+    broken(&fleet);
+    let built = server.build(&["--json"]);
+    assert_eq!(built.code(), 3, "{built}");
+    let report = BuildServer::report(&built);
+    let [alpha, beta, gamma] = report["hosts"].as_array().unwrap().as_slice() else {
+        panic!("three hosts: {report:#}")
+    };
+    assert_eq!(alpha["outcome"]["outcome"], "built");
+    assert_eq!(alpha["revision"], 1);
+    assert_eq!(beta["outcome"]["outcome"], "evaluation-failed");
+    assert!(beta["outcome"]["message"].as_str().unwrap().contains("an option that is gone"));
+    assert!(beta["revision"].is_null() && beta["storePath"].is_null());
+    assert_eq!(gamma["outcome"]["outcome"], "build-failed");
+    assert!(gamma["revision"].is_null());
+    let failures = gamma["outcome"]["failures"].as_array().unwrap();
+    assert_eq!(failures.len(), 1, "what only waited for it did not fail itself: {failures:?}");
+    assert!(failures[0]["derivation"].as_str().unwrap().ends_with("-broken.drv"));
+    let lines = failures[0]["last_lines"].as_array().or(failures[0]["lastLines"].as_array());
+    assert_eq!(lines.unwrap().as_slice(), ["compiling", "main.c:42: error: no such thing"]);
+    assert_eq!(report["commit"], fleet.config.rev());
+    let log = fs::read_to_string(report["log"].as_str().unwrap()).unwrap();
+    assert!(log.contains("main.c:42: error"), "the whole log is kept");
+}
+
+#[test]
+fn a_long_log_is_cut_to_its_end_and_the_whole_is_kept() {
+    let (server, fleet) = SmallFleet::with_server(NixVersion::V2_26, "");
+    let _ = fleet
+        .set_hosts(&[("alpha", "for i in $($builder seq 1 500); do echo line $i; done; exit 1;")]);
+    let built = server.build(&[]);
+    assert_eq!(built.code(), 3);
+    assert!(
+        built.stdout.contains("  line 500\n") && !built.stdout.contains("line 400\n"),
+        "{built}"
+    );
+    let log = fs::read_to_string(server.state_dir().join("log/build.log")).unwrap();
+    assert!(log.contains("line 1\"") && log.contains("line 500\""));
+    assert!(built.stdout.contains("log/build.log"), "{built}");
+}
+
+#[test]
+fn a_rev_file_that_a_crash_left_behind_the_ledger_is_mended_even_if_the_host_fails_now() {
+    let (server, fleet) = SmallFleet::with_server(NixVersion::V2_34, "");
+    fleet.lock(&server.store);
+    let _ = server.build(&[]).success();
+    let good = server.rev("beta").unwrap();
+    broken(&fleet);
+    fs::remove_file(server.rev_dir().join("beta.rev")).unwrap();
+    fs::write(server.rev_dir().join("gamma.rev"), "0123456789012345678901234567890123456789\n")
+        .unwrap();
+    assert_eq!(server.build(&[]).code(), 3);
+    assert_eq!(server.rev("beta").unwrap(), good);
+    assert_eq!(server.rev("gamma").unwrap(), good);
+}
+
+#[test]
+fn a_host_whose_name_would_lead_elsewhere_is_an_error_and_touches_no_file() {
+    for name in ["a/b", "..", "../../escape", "a b", "a\"b", "-x", "$(echo x)", "", "a\\nb"] {
+        let (server, fleet) = SmallFleet::with_server(NixVersion::V2_34, "");
+        let _ = fleet.set_hosts(&[("alpha", ""), (name, "")]);
+        let files =
+            |server: &BuildServer| {
+                let listed = larder_testkit::Program::new("find")
+                    .arg(server.store.work_dir())
+                    .args(["-not", "-path", "*/state/*", "-not", "-path", "*/.git/*"]);
+                listed.run().success().lines()
+            };
+        let before = files(&server);
+        let refused = server.build(&[]).failure();
+        assert_eq!(refused.code(), 1, "{refused}");
+        assert!(refused.stderr.contains("cannot be a host's name"), "{refused}");
+        let mut after = files(&server);
+        after.retain(|path| !path.ends_with("/state"));
+        assert_eq!(after, before, "{name:?}");
+        assert!(!server.state_dir().join("run").exists(), "{name:?}");
+    }
+}
+
+#[test]
+fn a_host_may_be_called_as_one_of_the_files_of_a_run() {
+    let (server, fleet) = SmallFleet::with_server(NixVersion::V2_34, "");
+    let _ = fleet.set_hosts(&[("result", ""), ("result-2", ""), ("fleet.example.org", "")]);
+    let _ = server.build(&[]).success();
+    server.collect_garbage();
+    assert!(server.store.is_valid(&server.system("result")));
+    assert!(server.rev("fleet.example.org").is_some());
+}
+
+#[test]
+fn a_flake_without_hosts_is_an_error() {
+    let (server, fleet) = SmallFleet::with_server(NixVersion::V2_26, "");
+    let _ = fleet.set_hosts(&[]);
+    let refused = server.build(&[]).failure();
+    assert_eq!(refused.code(), 1);
+    assert!(refused.stderr.contains("no nixosConfigurations"), "{refused}");
+}

@@ -1,0 +1,148 @@
+//! Runs that are killed, stopped, doubled, or out of space: the next one needs no repair by hand.
+
+use std::{fs, time::Duration};
+
+use larder_fleet::night::ledger_file;
+use larder_testkit::{Background, Nix, NixVersion, Program};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::build_server::{BuildServer, SmallFleet, WAIT};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// A run whose host alpha has built, and whose host beta waits at the gate.
+fn halfway(version: NixVersion) -> (BuildServer, SmallFleet, Background) {
+    let (server, fleet) = SmallFleet::with_server(version, "max-jobs = 2");
+    let _ = fleet.set_hosts(&[("alpha", "echo > $gate/alpha-built;"), ("beta", WAIT)]);
+    let mut running = server.larder(&["build"]).spawn();
+    let reached = [server.gate().join("waiting"), server.gate().join("alpha-built")];
+    running.wait_for("both hosts being built", SOON, |_| {
+        reached.iter().all(|file| file.exists()).then_some(())
+    });
+    let database = server.store.state_dir().join("db/db.sqlite");
+    let alpha = format!("/nix/store/{}", planned(&server, "alpha"));
+    running.wait_for("alpha to be valid", SOON, |_| {
+        (database.exists() && server.store.is_valid(&alpha)).then_some(())
+    });
+    (server, fleet, running)
+}
+
+/// The base name of a host's system, as its evaluation says.
+fn planned(server: &BuildServer, host: &str) -> String {
+    let link = server.state_dir().join("run").join(host);
+    let derivation = fs::read_link(link).unwrap().display().to_string();
+    let asked = server.store.nix(&["nix-store", "-q", "--outputs", &derivation]).success();
+    asked.text().trim_start_matches("/nix/store/").to_owned()
+}
+
+#[test]
+fn a_second_run_says_who_is_at_it_and_does_nothing() {
+    let (server, _fleet, mut running) = halfway(NixVersion::V2_34);
+    let second = server.build(&[]);
+    assert_eq!(second.code(), 75, "{second}");
+    assert!(second.stderr.contains("another run is under way"), "{second}");
+    assert!(second.stderr.contains(&format!("process {} since ", running.pid())), "{second}");
+    server.open_gate();
+    assert_eq!(running.wait(SOON), 0);
+    let _ = server.build(&[]).success();
+}
+
+#[test]
+fn a_killed_run_leaves_no_lock_and_the_next_builds_only_what_is_missing() {
+    for version in NixVersion::builders() {
+        let (server, _fleet, mut running) = halfway(version);
+        running.kill();
+        // As a crash of the whole machine would.
+        for (pid, _) in server.processes() {
+            let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+        }
+        assert_eq!(server.rev("alpha"), None, "nothing was published");
+        server.open_gate();
+        let next = server.build(&["--json"]).success();
+        assert_eq!(BuildServer::report(&next)["built"], 1, "{next}");
+        assert!(server.store.is_valid(&server.system("alpha")));
+        assert!(server.store.is_valid(&server.system("beta")));
+    }
+}
+
+#[test]
+fn a_run_that_is_told_to_stop_says_so_and_leaves_no_process_behind() {
+    for (version, signal) in [(NixVersion::V2_26, Signal::INT), (NixVersion::V2_34, Signal::TERM)] {
+        let (server, _fleet, mut running) = halfway(version);
+        assert!(server.processes().iter().any(|(_, command)| command.contains("--realise")));
+        running.signal(signal);
+        assert_eq!(running.wait(SOON), 130);
+        assert_eq!(server.processes(), []);
+        assert!(running.output().contains("what was built so far is kept"), "{}", running.output());
+        server.open_gate();
+        let next = server.build(&["--json"]).success();
+        assert_eq!(BuildServer::report(&next)["built"], 1, "{next}");
+    }
+}
+
+#[test]
+fn a_damaged_work_tree_is_fetched_again() {
+    let (server, fleet) = SmallFleet::with_server(NixVersion::V2_34, "");
+    let _ = server.build(&[]).success();
+    let work = server.state_dir().join("work");
+    let damages: [&dyn Fn(); 5] = [
+        &|| fs::write(work.join(".git/HEAD"), "nonsense").unwrap(),
+        &|| fs::remove_dir_all(work.join(".git/objects")).unwrap(),
+        &|| fs::write(work.join(".git/index.lock"), "").unwrap(),
+        &|| fs::write(work.join("flake.nix"), "not nix").unwrap(),
+        &|| {
+            fs::remove_dir_all(&work).unwrap();
+            fs::write(&work, "a file").unwrap();
+        },
+    ];
+    for (number, damage) in damages.iter().enumerate() {
+        damage();
+        let commit = fleet.set_hosts(&[("alpha", &format!("# {number}"))]);
+        let _ = server.build(&[]).success();
+        assert_eq!(server.latest("alpha").unwrap().commit, Some(commit));
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_next_run_with_space_works() {
+    let (server, _fleet) = SmallFleet::with_server(NixVersion::V2_34, "");
+    fs::create_dir_all(server.state_dir()).unwrap();
+    // In a mount namespace of its own, so that nothing of it outlives the test.
+    let script = "mount -t tmpfs -o size=4k tmpfs \"$1\"\n\
+        for size in 4 16 32 64 96 128 160 192 256 320 384 448 65536; do\n\
+          mount -o remount,size=${size}k \"$1\"\n\
+          code=0; \"$2\" build 2>\"$3\" >/dev/null || code=$?\n\
+          echo \"$size $code $(tail -c 400 \"$3\" | tr '\\n' ' ')\"\n\
+        done\n\
+        cp \"$1/ledger.sqlite\" \"$1/ledger.sqlite-wal\" \"$4\" 2>/dev/null || cp \"$1/ledger.sqlite\" \"$4\"";
+    let work = server.store.work_dir();
+    let runs = inside_mount_namespace(&server)
+        .args(["sh", "-euc", script, "sh"])
+        .arg(server.state_dir())
+        .arg(env!("CARGO_BIN_EXE_larder"))
+        .arg(work.join("said"))
+        .arg(&work)
+        .run()
+        .success();
+    let runs = runs.lines();
+    assert!(runs.last().unwrap().starts_with("65536 0"), "{runs:#?}");
+    let failed: Vec<&String> =
+        runs.iter().filter(|run| run.split(' ').nth(1) != Some("0")).collect();
+    assert!(failed.len() >= 3, "{runs:#?}");
+    for run in failed {
+        let lower = run.to_lowercase();
+        assert_eq!(run.split(' ').nth(1), Some("1"), "{run}");
+        assert!(lower.contains("no space left") || lower.contains("disk is full"), "{run}");
+    }
+    fs::copy(work.join("ledger.sqlite"), ledger_file(&server.state_dir())).unwrap();
+    assert!(server.latest("alpha").is_some());
+}
+
+fn inside_mount_namespace(server: &BuildServer) -> Program {
+    server.store.program("/usr/bin/env").env("LARDER_CONFIG", server.config()).args([
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+    ])
+}
