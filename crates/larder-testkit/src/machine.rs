@@ -122,6 +122,12 @@ impl Machine {
         self.dir.path().join("home")
     }
 
+    /// The process that holds its namespaces, for `nsenter --target`.
+    #[must_use]
+    pub fn holder_pid(&self) -> u32 {
+        self.holder.pid()
+    }
+
     /// Where one of its files is seen from outside. A link to an absolute path leads outside; read it instead.
     #[must_use]
     pub fn path_outside(&self, path: &str) -> PathBuf {

@@ -27,6 +27,8 @@ impl BuildServer {
             shell = shell.display(),
             gate = server.gate().display()
         ));
+        // A Nix that is installed has a database, if an empty one.
+        let _ = server.store.nix(&["nix-store", "--init"]).success();
         let key = server.fleet_key().display().to_string();
         let _ = server.larder(&["key", "generate", "fleet-1", "--output", &key]).run().success();
         server
