@@ -50,6 +50,12 @@ pub trait Cache: Send + Sync {
     /// What the cache says of itself.
     fn info(&self) -> CacheInfo;
 
+    /// A number that is another one whenever any answer may have changed, quickly told: what was
+    /// answered under the same number may be remembered. Nothing, if the cache cannot tell.
+    fn generation(&self) -> Option<u64> {
+        None
+    }
+
     /// What is known about a path.
     async fn narinfo(&self, hash: StorePathHash) -> Result<Option<Arc<NarInfo>>, CacheError>;
 

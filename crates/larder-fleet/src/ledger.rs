@@ -12,7 +12,7 @@ use std::{
 
 use jiff::Timestamp;
 use larder_formats::envelope::Envelope;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use crate::{host::HostName, revision::Revision};
@@ -27,7 +27,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// SQLite failed.
-    #[error("the ledger {path}: {source}")]
+    #[error("the ledger {path}: {source}{}", remedy(source))]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -90,6 +90,7 @@ pub enum Outcome {
 
 /// A derivation that failed to build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// Base name of the derivation.
     pub derivation: String,
@@ -140,10 +141,10 @@ impl Ledger {
         if !path.exists() {
             return Ok(None);
         }
-        let ledger = Self::connect(
-            path,
-            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-        )?;
+        // Writing is allowed to SQLite, where the system allows it, for one thing: to take back what a
+        // writer that was killed left half done. Otherwise nothing could be read until the next one.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let ledger = Self::connect(path, flags)?;
         ledger.check_version()?;
         Ok(Some(ledger))
     }
@@ -157,7 +158,9 @@ impl Ledger {
 
     fn prepare(&self) -> rusqlite::Result<()> {
         let mut connection = self.connection();
-        connection.pragma_update(None, "journal_mode", "wal")?;
+        // Not a write-ahead log: whoever reads that needs to write to its folder, and the server, which
+        // only reads, may have neither that right nor a state folder that can be written to.
+        connection.pragma_update(None, "journal_mode", "delete")?;
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         let transaction =
@@ -349,6 +352,19 @@ pub enum PublishError<E> {
     /// It could not be sealed.
     #[error("{0}")]
     Seal(E),
+}
+
+/// SQLite names the operation that failed and seldom why.
+fn remedy(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => {
+            ". See whether its disk is full, or failing"
+        }
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            ". See who may read and write it and its folder"
+        }
+        _ => "",
+    }
 }
 
 fn user_version(connection: &Connection) -> rusqlite::Result<usize> {

@@ -82,6 +82,12 @@ pub enum DatabaseError {
         /// What the system says.
         reason: String,
     },
+    /// It is there, or may be, but not for this user.
+    #[error(
+        "the Nix store's database {0} may not be read by this user: run Larder as one who may, or let \
+         others enter the folders above it"
+    )]
+    Forbidden(PathBuf),
     /// SQLite failed.
     #[error("cannot read Nix's database {path}: {source}{}", hint(source))]
     Sqlite {
@@ -126,6 +132,15 @@ pub struct Database {
     file: PathBuf,
     store_dir: StoreDir,
     idle: Mutex<Vec<Connection>>,
+    watch: Mutex<Option<Watch>>,
+}
+
+/// Notices changes. SQLite counts them for each connection, so one connection must do all the asking.
+#[derive(Debug)]
+struct Watch {
+    connection: Connection,
+    version: i64,
+    generation: u64,
 }
 
 const COLUMNS: &str = "v.id, v.path, v.hash, v.narSize, v.deriver, v.sigs, v.ca";
@@ -137,9 +152,14 @@ impl Database {
             file: layout.database(),
             store_dir: layout.store_dir.clone(),
             idle: Mutex::default(),
+            watch: Mutex::default(),
         };
         if let Err(error) = std::fs::metadata(&database.file) {
-            return Err(DatabaseError::Missing { path: database.file, reason: error.to_string() });
+            let path = database.file;
+            return Err(match error.kind() {
+                std::io::ErrorKind::PermissionDenied => DatabaseError::Forbidden(path),
+                _ => DatabaseError::Missing { path, reason: error.to_string() },
+            });
         }
         database.with(|connection| {
             connection.query_row("select count(*) from ValidPaths where id = 0", [], |_| Ok(()))
@@ -323,6 +343,31 @@ impl Database {
 
     fn damaged(&self, what: &'static str, about: &str, value: String) -> DatabaseError {
         DatabaseError::Damaged { path: self.file.clone(), what, about: about.to_owned(), value }
+    }
+
+    /// A number that is another one after any change to the database, by whomever. Takes some
+    /// microseconds; does not wait for writers.
+    pub fn generation(&self) -> Result<u64, DatabaseError> {
+        let sqlite = |source| DatabaseError::Sqlite { path: self.file.clone(), source };
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let watch = match &mut *watch {
+            Some(watch) => watch,
+            none => {
+                let connection = connect(&self.file).map_err(sqlite)?;
+                connection.busy_timeout(Duration::ZERO).map_err(sqlite)?;
+                none.insert(Watch { connection, version: -1, generation: 0 })
+            }
+        };
+        let version = watch
+            .connection
+            .prepare_cached("pragma data_version")
+            .and_then(|mut question| question.query_row([], |row| row.get(0)))
+            .map_err(sqlite)?;
+        if version != watch.version {
+            watch.version = version;
+            watch.generation += 1;
+        }
+        Ok(watch.generation)
     }
 
     /// Asks one question on an idle connection, or on a new one.

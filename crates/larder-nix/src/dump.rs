@@ -9,10 +9,9 @@
 mod walk;
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Read, Seek, SeekFrom},
     ops::Range,
-    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -64,15 +63,12 @@ impl Dump {
         self.framing.clear();
     }
 
-    /// Opens the file the walk stands at, unless nothing of it is wanted.
-    fn open_contents(&mut self, size: u64) -> io::Result<()> {
+    /// Goes to the first byte wanted of the file that the walk stands at, if one is.
+    fn begin_contents(&mut self, size: u64) -> io::Result<()> {
         if self.skip >= size {
             self.skip -= size;
         } else if self.left > 0 {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-                .open(self.walk.path())?;
+            let mut file = self.walk.contents()?;
             if self.skip > 0 {
                 file.seek(SeekFrom::Start(self.skip))?;
             }
@@ -109,13 +105,13 @@ impl Source for Dump {
                 }
                 continue;
             }
-            let Some(piece) = self.walk.next()? else {
+            let Some(piece) = self.walk.next(self.skip == 0)? else {
                 return Err(self.error("the path is smaller than its NAR was"));
             };
             piece.encode(&mut self.framing);
             self.send_framing(buffer);
             if let Piece::RegularStart { size, .. } = piece {
-                self.open_contents(size)?;
+                self.begin_contents(size)?;
             }
         }
         Ok(())
@@ -128,7 +124,7 @@ pub fn list(path: &Path) -> io::Result<Listing> {
     let mut builder = ListingBuilder::new();
     let mut framing = Vec::new();
     let mut offset = 0;
-    while let Some(piece) = walk.next()? {
+    while let Some(piece) = walk.next(false)? {
         piece.encode(&mut framing);
         offset += framing.len() as u64;
         framing.clear();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::git::GitRepo;
 use crate::nix::{Nix, busybox, system};
-use crate::software::{Package, collect};
+use crate::software::{Package, collect, collect_few};
 use crate::tree::{make_dir, write};
 
 /// The hosts of the sample fleet.
@@ -50,10 +50,23 @@ impl SampleFleet {
     /// When a program it takes is missing; `./dev setup` installs them all.
     #[must_use]
     pub fn create(dir: &Path) -> Self {
+        Self::of(dir, collect())
+    }
+
+    /// The same with a few packages only, made and built in a moment.
+    ///
+    /// # Panics
+    /// As [`SampleFleet::create`] does.
+    #[must_use]
+    pub fn small(dir: &Path) -> Self {
+        Self::of(dir, collect_few())
+    }
+
+    fn of(dir: &Path, packages: BTreeMap<String, Package>) -> Self {
         let fleet = Self {
             nixpkgs: GitRepo::init(&dir.join("nixpkgs")),
             config: GitRepo::init(&dir.join("config")),
-            packages: collect(),
+            packages,
         };
         // Programs hardly compress: storing them as they are makes commits quick.
         for repo in [&fleet.nixpkgs, &fleet.config] {

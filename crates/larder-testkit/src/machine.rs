@@ -186,6 +186,9 @@ impl Machine {
         let hosts = format!("127.0.0.1 localhost\n::1 localhost\n{}", network.hosts());
         self.write("/etc/hosts", hosts);
         self.write("/etc/hostname", format!("{}\n", self.name));
+        // Nobody answers questions about names here, and each would be waited for.
+        self.write("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n");
+        self.write("/etc/resolv.conf", "");
         // What the machine below is configured for is no business of this one.
         for folder in ["/etc/nix", "/etc/larder"] {
             let _ = std::fs::remove_dir_all(self.path_outside(folder));

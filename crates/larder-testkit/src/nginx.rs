@@ -43,6 +43,23 @@ impl Nginx {
     /// When nginx is missing or refuses the lines.
     #[must_use]
     pub fn with_server_lines(lines: &str) -> Self {
+        Self::start("master_process off;", lines)
+    }
+
+    /// Serves a folder's files as fast as nginx can: a worker for each core, files handed over by the
+    /// kernel and kept open, no log.
+    #[must_use]
+    pub fn fastest(root: &Path) -> Self {
+        let lines = format!(
+            "root {}; access_log off; sendfile on; tcp_nopush on; tcp_nodelay on;
+             keepalive_requests 1000000; open_file_cache max=200000 inactive=10m;
+             open_file_cache_valid 10m; open_file_cache_errors on;",
+            root.display()
+        );
+        Self::start("worker_processes auto;", &lines)
+    }
+
+    fn start(processes: &str, lines: &str) -> Self {
         let dir = scratch("nginx");
         make_dir(&dir.path().join("temp"));
         let port = free_port();
@@ -52,7 +69,7 @@ impl Nginx {
             kinds.iter().map(|kind| format!("{kind}_temp_path {temp}/{kind};\n")).collect();
         let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
         let conf = format!(
-            "daemon off; master_process off; pid {temp}/pid; error_log stderr notice; {user}\n\
+            "daemon off; {processes} pid {temp}/pid; error_log stderr notice; {user}\n\
              events {{ worker_connections 512; }}\n\
              http {{ {temps} default_type application/octet-stream; client_max_body_size 0;\n\
              log_format sample '$request_method $request_uri $status $body_bytes_sent';\n\

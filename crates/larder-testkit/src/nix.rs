@@ -194,6 +194,7 @@ pub fn nix_conf(registry: &Path, extra: &str) -> String {
          substituters =\n\
          flake-registry = {registry}\n\
          warn-dirty = false\n\
+         fsync-metadata = false\n\
          {extra}\n",
         busybox = busybox().display(),
         registry = registry.display(),

@@ -9,6 +9,7 @@ mod landing;
 mod logs;
 mod nar;
 mod narinfo;
+mod paced;
 mod range;
 pub mod router;
 pub mod server;

@@ -9,7 +9,7 @@ use axum::{
 };
 use larder_formats::store_path::StorePath;
 
-use crate::{error::WebError, site::Shared};
+use crate::{error::WebError, paced, site::Shared};
 
 /// Sends a log as text.
 pub(crate) async fn log(
@@ -27,7 +27,7 @@ pub(crate) async fn log(
     };
     for derivation in candidates {
         if let Some(log) = site.cache.log(&derivation).await? {
-            let body = if method == Method::HEAD { Body::empty() } else { Body::from_stream(log) };
+            let body = if method == Method::HEAD { Body::empty() } else { paced::body(log) };
             return Ok(
                 ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response()
             );

@@ -20,7 +20,7 @@ use larder_formats::{hash::Sha256, store_path::StorePathHash};
 use serde::Deserialize;
 use tokio_util::io::{ReaderStream, StreamReader};
 
-use crate::{error::WebError, range, site::Shared};
+use crate::{error::WebError, paced, range, site::Shared};
 
 /// What may follow the `?`.
 #[derive(Debug, Deserialize)]
@@ -52,18 +52,21 @@ pub(crate) async fn nar(
         Body::empty()
     } else {
         let stream = site.cache.nar(identity, range.clone()).await?.ok_or(WebError::Absent)?;
-        if encode { zstd(stream) } else { Body::from_stream(stream) }
+        if encode { zstd(stream) } else { paced::body(stream) }
     };
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-nix-nar"));
-    if let Ok(etag) = HeaderValue::from_str(&etag) {
-        headers.insert(header::ETAG, etag);
+    if site.compress_nars {
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     }
     if encode {
+        // Without an ETag: that is the name of the bytes as they are, and parts of those do not fit.
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("zstd"));
-        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         return Ok(response);
+    }
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        headers.insert(header::ETAG, etag);
     }
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));

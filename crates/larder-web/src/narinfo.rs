@@ -1,13 +1,59 @@
 //! `/nix-cache-info`, `/<hash>.narinfo` and `/<hash>.ls`.
 
+use std::sync::Arc;
+
 use axum::{
+    Extension,
+    body::Bytes,
     extract::{Path, State},
     http::header,
     response::{IntoResponse, Response},
 };
+use larder_cache::cache::CacheError;
 use larder_formats::store_path::StorePathHash;
+use moka::sync::Cache as Memory;
 
-use crate::{error::WebError, site::Shared};
+use crate::{
+    error::WebError,
+    site::{Shared, Site},
+};
+
+/// Bytes of narinfos that are remembered. One is some 1.2 kB, a system some thousands of them.
+const REMEMBERED: u64 = 16 * 1024 * 1024;
+
+/// What an entry costs beside its text.
+const OVERHEAD: usize = 200;
+
+/// The texts of narinfos, each with the cache's generation under which it was true. One that is of
+/// another generation is not used, so nothing remembered is ever stale.
+pub(crate) struct Remembered(Memory<StorePathHash, (u64, Option<Bytes>)>);
+
+impl Remembered {
+    pub(crate) fn new() -> Self {
+        let weight = |_: &StorePathHash, (_, text): &(u64, Option<Bytes>)| {
+            let length = text.as_ref().map_or(0, Bytes::len) + OVERHEAD;
+            u32::try_from(length).unwrap_or(u32::MAX)
+        };
+        Self(Memory::builder().max_capacity(REMEMBERED).weigher(weight).build())
+    }
+
+    async fn narinfo(&self, site: &Site, hash: StorePathHash) -> Result<Option<Bytes>, CacheError> {
+        // Asked before the answer is read: what changes in between makes the entry old, not wrong.
+        let generation = site.cache.generation();
+        if let Some(generation) = generation
+            && let Some((remembered, text)) = self.0.get(&hash)
+            && remembered == generation
+        {
+            return Ok(text);
+        }
+        let info = site.cache.narinfo(hash).await?;
+        let text = info.map(|info| Bytes::from(info.to_text(&site.cache.info().store_dir)));
+        if let Some(generation) = generation {
+            self.0.insert(hash, (generation, text.clone()));
+        }
+        Ok(text)
+    }
+}
 
 /// What the cache says of itself.
 pub(crate) async fn cache_info(State(site): Shared) -> Response {
@@ -17,14 +63,14 @@ pub(crate) async fn cache_info(State(site): Shared) -> Response {
 /// One path segment cannot be split by the router, so both kinds of file arrive here.
 pub(crate) async fn narinfo_or_listing(
     State(site): Shared,
+    Extension(remembered): Extension<Arc<Remembered>>,
     Path(file): Path<String>,
 ) -> Result<Response, WebError> {
     let (stem, ending) = file.split_once('.').ok_or(WebError::Absent)?;
     let hash: StorePathHash = stem.parse().map_err(|_| WebError::Absent)?;
     match ending {
         "narinfo" => {
-            let info = site.cache.narinfo(hash).await?.ok_or(WebError::Absent)?;
-            let text = info.to_text(&site.cache.info().store_dir);
+            let text = remembered.narinfo(&site, hash).await?.ok_or(WebError::Absent)?;
             Ok(([(header::CONTENT_TYPE, "text/x-nix-narinfo")], text).into_response())
         }
         "ls" => {

@@ -2,24 +2,26 @@
 
 use std::sync::Arc;
 
-use crate::{
-    fleet, landing, logs, nar, narinfo,
-    site::{Shared, Site},
-};
 use axum::{
-    Router,
+    Extension, Router,
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 
+use crate::{
+    fleet, landing, logs, nar, narinfo,
+    site::{Shared, Site},
+};
+
 /// The routes of a site. GET routes answer HEAD as well.
 pub fn router(site: Site) -> Router {
+    let remembered = Extension(Arc::new(narinfo::Remembered::new()));
     Router::new()
         .route("/", get(landing::page))
         .route("/nix-cache-info", get(narinfo::cache_info))
-        .route("/{file}", get(narinfo::narinfo_or_listing))
+        .route("/{file}", get(narinfo::narinfo_or_listing).layer(remembered))
         .route("/nar/{file}", get(nar::nar))
         .route("/log/{name}", get(logs::log))
         .route("/fleet", get(fleet::overview))

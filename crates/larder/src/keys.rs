@@ -74,7 +74,8 @@ pub(crate) fn read(path: &Path) -> Result<SecretKey, KeyError> {
         .map_err(|source| KeyError::Malformed { path: path.to_owned(), source })
 }
 
-/// Makes a secret key and writes it where nothing is yet, for nobody else to read.
+/// Makes a secret key and writes it where nothing is yet, for nobody else to read. Its folder is made:
+/// on a new server the state folder is not there yet.
 pub(crate) fn generate(name: &str, path: &Path) -> Result<SecretKey, KeyError> {
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(seed.as_mut_slice()).map_err(|error| KeyError::Random(error.to_string()))?;
@@ -83,8 +84,16 @@ pub(crate) fn generate(name: &str, path: &Path) -> Result<SecretKey, KeyError> {
         io::ErrorKind::AlreadyExists => KeyError::Exists(path.to_owned()),
         _ => KeyError::Io { path: path.to_owned(), source },
     };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(io)?;
+    }
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
-    file.write_all(key.expose().as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+    let written = file.write_all(key.expose().as_bytes()).and_then(|()| file.sync_all());
+    written.map_err(|source| {
+        // Half a key would stand in the way of the next try.
+        let _ = fs::remove_file(path);
+        io(source)
+    })?;
     Ok(key)
 }

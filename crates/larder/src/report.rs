@@ -40,6 +40,11 @@ pub(crate) fn status(done: Done) -> u8 {
 pub(crate) enum Error {
     #[error(transparent)]
     Config(#[from] LoadError),
+    #[error(
+        "{} is there already and is not overwritten: edit it, or see with `--print` what would be written",
+        .0.display()
+    )]
+    ConfigExists(PathBuf),
     #[error("no flake is configured: set `flake` under [build]")]
     NoFlake,
     #[error("no server is configured: set `servers` under [client]")]
@@ -105,6 +110,7 @@ pub(crate) fn failure(error: &Error) -> u8 {
         Error::Offer(OfferError::Refused { .. })
         | Error::Prebuilt(PrebuiltError::Altered { .. }) => 5,
         Error::Config(_)
+        | Error::ConfigExists(_)
         | Error::NoFlake
         | Error::NoServers
         | Error::NoFleetKeys

@@ -49,6 +49,10 @@ impl<C: Cache> Cache for Signing<C> {
         self.inner.info()
     }
 
+    fn generation(&self) -> Option<u64> {
+        self.inner.generation()
+    }
+
     async fn narinfo(&self, hash: StorePathHash) -> Result<Option<Arc<NarInfo>>, CacheError> {
         let Some(mut info) = self.inner.narinfo(hash).await? else { return Ok(None) };
         if !self.keys.is_empty() {

@@ -57,6 +57,10 @@ impl Cache for LocalStore {
         }
     }
 
+    fn generation(&self) -> Option<u64> {
+        self.database.generation().ok()
+    }
+
     async fn narinfo(&self, hash: StorePathHash) -> Result<Option<Arc<NarInfo>>, CacheError> {
         Ok(self.path_info(hash).await?.map(|info| Arc::new(narinfo(info))))
     }

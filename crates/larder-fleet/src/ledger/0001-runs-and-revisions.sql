@@ -31,3 +31,7 @@ create trigger revisions_are_not_changed before update on revisions
   begin select raise(abort, 'the ledger is append-only'); end;
 create trigger revisions_are_not_deleted before delete on revisions
   begin select raise(abort, 'the ledger is append-only'); end;
+-- Without this one, `insert or replace` would pass the others by.
+create trigger revisions_only_grow before insert on revisions
+  when new.number <= (select coalesce(max(number), 0) from revisions)
+  begin select raise(abort, 'the ledger is append-only'); end;

@@ -25,8 +25,11 @@ pub async fn check(
     let scratch = tempfile::Builder::new().prefix("larder-check-").tempdir();
     let scratch =
         scratch.map_err(|source| NightError::Io { path: std::env::temp_dir(), source })?;
-    let tree = source.in_place(&scratch.path().join("work"), cancel).await?;
-    let hosts = evaluate::hosts(nix, &tree, wanted, cancel).await?;
+    let stopped = |error: NightError| error.or_cancelled(cancel);
+    let tree = source.in_place(&scratch.path().join("work"), cancel).await;
+    let tree = tree.map_err(|error| stopped(error.into()))?;
+    let hosts = evaluate::hosts(nix, &tree, wanted, cancel).await;
+    let hosts = hosts.map_err(|error| stopped(error.into()))?;
     observer.notice(Notice::Hosts(&hosts));
     let mut report = Report::empty(&tree);
     let evaluations = hosts.into_iter().map(|host| {

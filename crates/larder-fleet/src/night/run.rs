@@ -158,6 +158,17 @@ pub enum NightError {
     Cancelled,
 }
 
+impl NightError {
+    /// Whatever was under way when the run was told to stop then failed, which says nothing.
+    pub(super) fn or_cancelled(self, cancel: &CancellationToken) -> Self {
+        if cancel.is_cancelled() {
+            tracing::debug!(error = %self, "cancelled");
+            return Self::Cancelled;
+        }
+        self
+    }
+}
+
 /// The folder of the roots that hold for the length of a run.
 const ROOTS: &str = "run";
 
@@ -171,6 +182,16 @@ struct Job {
 impl Night {
     /// Does the run.
     pub async fn run(
+        &self,
+        options: Options,
+        observer: &mut dyn Observer,
+        cancel: &CancellationToken,
+    ) -> Result<Report, NightError> {
+        let report = self.run_to_end(options, observer, cancel).await;
+        report.map_err(|error| error.or_cancelled(cancel))
+    }
+
+    async fn run_to_end(
         &self,
         options: Options,
         observer: &mut dyn Observer,

@@ -104,6 +104,7 @@ impl FlakeSource {
                 source.url = format!("file://{path}");
                 return source.git(text);
             }
+            source.check(text)?;
             let path = match &source.folder {
                 Some(folder) => Path::new(path).join(folder),
                 None => PathBuf::from(path),
@@ -208,7 +209,13 @@ impl Parameters {
 
     fn forge(&mut self, text: &str, forge: &str, rest: &str) -> Result<String, FlakeSourceError> {
         let mut parts = rest.splitn(3, '/');
-        let (Some(owner), Some(repository)) = (parts.next(), parts.next()) else {
+        let plain = |name: &&str| {
+            !name.is_empty()
+                && !name.starts_with(['.', '-'])
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        };
+        let mut name = || parts.next().filter(plain);
+        let (Some(owner), Some(repository)) = (name(), name()) else {
             return Err(FlakeSourceError::Form(text.to_owned()));
         };
         if let Some(reference) = parts.next() {
@@ -221,34 +228,43 @@ impl Parameters {
     }
 
     fn git(self, text: &str) -> Result<FlakeSource, FlakeSourceError> {
+        self.check(text)?;
         let Self { url, reference, revision, folder } = self;
-        let known_scheme =
-            url.split_once("://").is_some_and(|(scheme, _)| GIT_SCHEMES.contains(&scheme));
-        // `user@host:path`, as ssh and git understand it.
-        let scp_like = !url.contains("://")
-            && url.split_once(':').is_some_and(|(host, path)| {
-                host.contains('@') && !path.is_empty() && !path.starts_with(':')
-            });
-        if !(known_scheme || scp_like) || url.starts_with('-') {
+        let authority = match url.split_once("://") {
+            Some((scheme, rest)) if GIT_SCHEMES.contains(&scheme) => rest.split('/').next(),
+            Some(_) => None,
+            // `user@host:path`, as ssh and git understand it.
+            None => url.split_once(':').and_then(|(authority, path)| {
+                let good = authority.contains('@') && !path.is_empty() && !path.starts_with(':');
+                good.then_some(authority)
+            }),
+        };
+        // A user or host that begins with a dash would be an option to ssh.
+        if authority.is_none_or(|it| it.split('@').any(|part| part.starts_with('-'))) {
             return Err(FlakeSourceError::Form(text.to_owned()));
         }
+        Ok(FlakeSource::Git { url, reference, revision, folder })
+    }
+
+    /// Refuses values that git would take for something else, and folders outside of the tree.
+    fn check(&self, text: &str) -> Result<(), FlakeSourceError> {
         let value = |what, value: &str| {
             let (flake, value) = (text.to_owned(), value.to_owned());
-            FlakeSourceError::Value { flake, what, value }
+            Err(FlakeSourceError::Value { flake, what, value })
         };
-        for (what, part) in [("reference", &reference), ("revision", &revision)] {
+        for (what, part) in [("reference", &self.reference), ("revision", &self.revision)] {
             match part {
                 Some(part) if part.starts_with(['-', '+']) || part.contains([' ', ':', '*']) => {
-                    return Err(value(what, part));
+                    return value(what, part);
                 }
                 _ => {}
             }
         }
-        match &folder {
+        match &self.folder {
             Some(part) if part.starts_with('/') || part.split('/').any(|name| name == "..") => {
-                Err(value("folder", part))
+                value("folder", part)
             }
-            _ => Ok(FlakeSource::Git { url, reference, revision, folder }),
+            _ => Ok(()),
         }
     }
 }
@@ -350,11 +366,14 @@ async fn copy_folder(
 
 fn empty(folder: &Path) -> Result<(), FlakeSourceError> {
     let io = |source| FlakeSourceError::Io { path: folder.to_owned(), source };
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-        _ => {}
+    let removed = match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => std::fs::remove_file(folder),
+        removed => removed,
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io(error)),
+        _ => std::fs::create_dir_all(folder).map_err(io),
     }
-    std::fs::create_dir_all(folder).map_err(io)
 }
 
 /// A folder as a URL of this scheme.

@@ -1,16 +1,24 @@
 //! A file tree in the order of its NAR, one small piece after the other.
 
 use std::{
-    ffi::OsString,
-    fs, io,
-    os::unix::{
-        ffi::{OsStrExt, OsStringExt},
-        fs::PermissionsExt,
+    ffi::{CString, OsStr, OsString},
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
     },
     path::{Path, PathBuf},
 };
 
 use larder_formats::nar::{Encoder, Event};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat,
+};
+
+/// Folders kept open at once, for each walk. What lies deeper is found by its whole path, so that a
+/// deep tree costs time and not file descriptors.
+const OPEN_FOLDERS: usize = 32;
 
 /// A step through a tree.
 #[derive(Debug)]
@@ -29,9 +37,20 @@ pub(super) enum Piece {
 #[derive(Debug)]
 pub(super) struct Walk {
     path: PathBuf,
-    /// Names still to come, for each directory that is open.
-    open: Vec<std::vec::IntoIter<OsString>>,
+    /// The folders begun and not ended.
+    open: Vec<Folder>,
     next: Next,
+    /// What the directory said the next node is.
+    kind: FileType,
+    /// The regular file that the last piece began, opened if it was wanted.
+    file: Option<File>,
+}
+
+#[derive(Debug)]
+struct Folder {
+    fd: Option<OwnedFd>,
+    /// Names still to come.
+    names: std::vec::IntoIter<(CString, FileType)>,
 }
 
 #[derive(Debug)]
@@ -46,7 +65,13 @@ enum Next {
 
 impl Walk {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), open: Vec::new(), next: Next::Magic }
+        Self {
+            path: path.to_owned(),
+            open: Vec::new(),
+            next: Next::Magic,
+            kind: FileType::Unknown,
+            file: None,
+        }
     }
 
     /// The file that the last piece was about.
@@ -54,14 +79,24 @@ impl Walk {
         &self.path
     }
 
-    pub(super) fn next(&mut self) -> io::Result<Option<Piece>> {
+    /// The contents of the regular file that the last piece began.
+    pub(super) fn contents(&mut self) -> io::Result<File> {
+        match self.file.take() {
+            Some(file) => Ok(file),
+            None => self.open(OFlags::RDONLY | OFlags::NONBLOCK).map(File::from),
+        }
+    }
+
+    /// The next piece. With `wanted`, a regular file is opened where it begins, which tells its size
+    /// as well and saves a look; without, only its metadata is looked at.
+    pub(super) fn next(&mut self, wanted: bool) -> io::Result<Option<Piece>> {
         let piece = match self.next {
             Next::Nothing => return Ok(None),
             Next::Magic => {
                 self.next = Next::Node;
                 Piece::Magic
             }
-            Next::Node => self.node().map_err(|error| {
+            Next::Node => self.node(wanted).map_err(|error| {
                 io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
             })?,
             Next::RegularEnd(size) => {
@@ -73,9 +108,11 @@ impl Walk {
                 self.next = Next::Entry;
                 Piece::EntryEnd
             }
-            Next::Entry => match self.open.last_mut().and_then(Iterator::next) {
-                Some(name) => {
+            Next::Entry => match self.open.last_mut().and_then(|folder| folder.names.next()) {
+                Some((name, kind)) => {
+                    let name = OsString::from_vec(name.into_bytes());
                     self.path.push(&name);
+                    self.kind = kind;
                     self.next = Next::Node;
                     Piece::EntryStart { name }
                 }
@@ -89,28 +126,74 @@ impl Walk {
         Ok(Some(piece))
     }
 
-    fn node(&mut self) -> io::Result<Piece> {
-        let metadata = fs::symlink_metadata(&self.path)?;
-        let kind = metadata.file_type();
-        if kind.is_file() {
-            let size = metadata.len();
-            self.next = Next::RegularEnd(size);
-            // Nix looks at the owner's bit alone.
-            let executable = metadata.permissions().mode() & 0o100 != 0;
-            Ok(Piece::RegularStart { executable, size })
-        } else if kind.is_symlink() {
-            self.next = self.after_node();
-            Ok(Piece::Symlink { target: fs::read_link(&self.path)?.into_os_string().into_vec() })
-        } else if kind.is_dir() {
-            let mut names = fs::read_dir(&self.path)?
-                .map(|entry| entry.map(|entry| entry.file_name()))
-                .collect::<io::Result<Vec<_>>>()?;
-            names.sort_unstable();
-            self.open.push(names.into_iter());
-            self.next = Next::Entry;
-            Ok(Piece::DirectoryStart)
+    fn node(&mut self, wanted: bool) -> io::Result<Piece> {
+        if self.kind == FileType::Unknown {
+            self.kind = FileType::from_raw_mode(self.stat()?.st_mode);
+        }
+        match self.kind {
+            FileType::RegularFile => self.regular(wanted),
+            FileType::Symlink => {
+                let (folder, name) = self.place();
+                let target = readlinkat(folder, name, Vec::new())?.into_bytes();
+                self.next = self.after_node();
+                Ok(Piece::Symlink { target })
+            }
+            FileType::Directory => self.directory(),
+            _ => Err(io::Error::other("neither a file nor a symlink nor a directory")),
+        }
+    }
+
+    fn regular(&mut self, wanted: bool) -> io::Result<Piece> {
+        let stat = if wanted {
+            let file = self.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
+            let stat = fstat(&file)?;
+            self.file = Some(File::from(file));
+            stat
         } else {
-            Err(io::Error::other("neither a file nor a symlink nor a directory"))
+            self.stat()?
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(io::Error::other("the file changed while it was read"));
+        }
+        let size = u64::try_from(stat.st_size).map_err(io::Error::other)?;
+        self.next = Next::RegularEnd(size);
+        // Nix looks at the owner's bit alone.
+        Ok(Piece::RegularStart { executable: stat.st_mode & 0o100 != 0, size })
+    }
+
+    fn directory(&mut self) -> io::Result<Piece> {
+        let fd = self.open(OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&fd)? {
+            let entry = entry?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                names.push((entry.file_name().to_owned(), entry.file_type()));
+            }
+        }
+        names.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let fd = (self.open.len() < OPEN_FOLDERS).then_some(fd);
+        self.open.push(Folder { fd, names: names.into_iter() });
+        self.next = Next::Entry;
+        Ok(Piece::DirectoryStart)
+    }
+
+    fn open(&self, flags: OFlags) -> io::Result<OwnedFd> {
+        let (folder, name) = self.place();
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(openat(folder, name, flags, Mode::empty())?)
+    }
+
+    fn stat(&self) -> io::Result<Stat> {
+        let (folder, name) = self.place();
+        Ok(statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Where the next node is, by the shortest way: in the folder that is open, or by its whole path.
+    fn place(&self) -> (BorrowedFd<'_>, &OsStr) {
+        let folder = self.open.last().and_then(|folder| folder.fd.as_ref());
+        match (folder, self.path.file_name()) {
+            (Some(folder), Some(name)) => (folder.as_fd(), name),
+            _ => (CWD, self.path.as_os_str()),
         }
     }
 

@@ -1,6 +1,9 @@
 //! `larder init`
 
-use std::{fs::OpenOptions, io::Write};
+use std::{
+    fs::OpenOptions,
+    io::{ErrorKind, Write},
+};
 
 use clap::ValueEnum;
 
@@ -55,7 +58,11 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Done, Erro
         std::fs::create_dir_all(folder).map_err(io)?;
     }
     // Never over what somebody wrote.
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(io)?;
+    let made = OpenOptions::new().write(true).create_new(true).open(path);
+    let mut file = made.map_err(|source| match source.kind() {
+        ErrorKind::AlreadyExists => Error::ConfigExists(path.to_owned()),
+        _ => io(source),
+    })?;
     file.write_all(text.as_bytes()).map_err(io)?;
     say(&format!("wrote {}\n{next}", path.display()));
     Ok(Done::Well)

@@ -82,10 +82,10 @@ pub fn summary(report: &Report) -> String {
     let good = report.hosts.len() - failed;
     lines.push(String::new());
     lines.push(format!(
-        "{good} of {} hosts good; {} derivations built, {} paths downloaded",
-        report.hosts.len(),
-        report.built,
-        report.fetched
+        "{good} of {} good; {} built, {} downloaded",
+        count(report.hosts.len(), "host"),
+        count(report.built, "derivation"),
+        count(report.fetched, "path")
     ));
     if let (Some(log), true) = (&report.log, failed > 0) {
         lines.push(format!("the whole log: {}", log.display()));
@@ -117,22 +117,31 @@ fn details(host: &HostReport) -> Vec<String> {
     match &host.outcome {
         Some(Outcome::EvaluationFailed { message }) => {
             lines.push(format!("\n{} cannot be evaluated:", host.host));
-            lines.extend(message.lines().map(|line| format!("  {line}")));
+            lines.extend(message.lines().map(indented));
         }
         Some(Outcome::BuildFailed { failures, message }) => {
             for failure in failures {
                 lines.push(format!("\n{}: {} failed:", host.host, failure.derivation));
                 let shown = failure.last_lines.len().saturating_sub(SHOWN_LINES);
-                lines.extend(failure.last_lines[shown..].iter().map(|line| format!("  {line}")));
+                lines.extend(failure.last_lines[shown..].iter().map(|line| indented(line)));
             }
             if failures.is_empty() {
                 lines.push(format!("\n{} did not build:", host.host));
-                lines.extend(message.lines().map(|line| format!("  {line}")));
+                lines.extend(message.lines().map(indented));
             }
         }
         _ => {}
     }
     lines
+}
+
+fn indented(line: &str) -> String {
+    format!("  {line}").trim_end().to_owned()
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 /// The name in a derivation's base name.

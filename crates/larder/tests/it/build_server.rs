@@ -1,13 +1,19 @@
 //! A build server to test: a store with its Nix, a configuration, and a fleet small enough to build
 //! in a moment.
 
-use std::{fs, path::PathBuf};
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::PathBuf,
+};
 
 use larder_fleet::{ledger::Ledger, night::ledger_file, revision::Revision};
 use larder_testkit::{
     Finished, Nix, NixVersion, Program, TestStore,
     git::GitRepo,
     nix::{busybox, system},
+    process::{find_program, path_with},
 };
 
 /// A store, and a configuration of `larder build` for it.
@@ -54,12 +60,44 @@ impl BuildServer {
         self.configure(&flake, build);
     }
 
+    /// More lines for `[serve]`, until the configuration is written again.
+    pub(crate) fn serve(&self, serve: &str) {
+        let text = fs::read_to_string(self.config()).unwrap();
+        let text = text.replacen("[serve]\n", &format!("[serve]\n{serve}\n"), 1);
+        fs::write(self.config(), text).unwrap();
+    }
+
     /// The program, with this server's configuration and Nix.
     pub(crate) fn larder(&self, arguments: &[&str]) -> Program {
         self.store
             .program(env!("CARGO_BIN_EXE_larder"))
             .env("LARDER_CONFIG", self.config())
             .args(arguments)
+    }
+
+    /// A PATH in which one program is this shell script; `$REAL` in it is the real one.
+    pub(crate) fn path_where(&self, command: &str, script: &str) -> OsString {
+        let folder = self.store.work_dir().join(format!("instead-of-{command}"));
+        fs::create_dir(&folder).unwrap();
+        for entry in fs::read_dir(self.store.version().bin_dir()).unwrap().flatten() {
+            symlink(entry.path(), folder.join(entry.file_name())).unwrap();
+        }
+        let real = folder.join(command);
+        let real = fs::canonicalize(&real).unwrap_or_else(|_| find_program(command));
+        let _ = fs::remove_file(folder.join(command));
+        // Nix is one program that goes by its name.
+        let script =
+            format!("#!/bin/bash\nREAL='exec -a {command} {}'\n{script}\n", real.display());
+        fs::write(folder.join(command), script).unwrap();
+        fs::set_permissions(folder.join(command), fs::Permissions::from_mode(0o755)).unwrap();
+        path_with(&folder)
+    }
+
+    /// A program to be named by arguments, with this server's configuration and Nix, for which mounts
+    /// are made that nobody else sees.
+    pub(crate) fn inside_mount_namespace(&self) -> Program {
+        let program = self.store.program("/usr/bin/env").env("LARDER_CONFIG", self.config());
+        program.args(["unshare", "--mount", "--propagation", "private"])
     }
 
     /// `larder build` with these arguments, to its end.

@@ -5,8 +5,18 @@ mod build;
 #[cfg(test)]
 mod build_server;
 #[cfg(test)]
+mod check;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod config;
+#[cfg(test)]
+mod init;
+#[cfg(test)]
+mod key;
+#[cfg(test)]
+mod upgrade;
+#[cfg(test)]
+mod upgrade_world;
 #[cfg(test)]
 mod walls;

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use larder_testkit::fleet::edit_motd;
-use larder_testkit::git::GitRepo;
 use larder_testkit::{Machine, Nix};
 
 use crate::fleet::Fleet;
@@ -14,12 +13,15 @@ use crate::story::{Story, seconds, shorten, size};
 /// What the owner of pc wrote into the configuration, without telling anybody.
 pub(crate) const EDIT: &str = "Edited on pc, and not committed.";
 
+const CHECKOUT: &str = "/etc/nixos";
+
 /// A machine that upgrades.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) machine: Machine,
     args: &'static [&'static str],
-    checkout: Option<(GitRepo, String)>,
+    /// What its owner changed in its checkout of the configuration, as a diff.
+    edit: Option<String>,
 }
 
 /// What an upgrade came to.
@@ -27,6 +29,8 @@ pub(crate) struct Client {
 pub(crate) struct Upgrade {
     /// The system that runs now.
     pub(crate) system: String,
+    /// The system of the profile's newest generation.
+    pub(crate) profile: String,
     /// All it consists of.
     pub(crate) closure: BTreeSet<String>,
     /// The names of what this machine built itself.
@@ -39,45 +43,50 @@ impl Client {
     /// One that builds its own checkout of the configuration, which has a local edit.
     pub(crate) fn with_flake(story: &mut Story, fleet: &Fleet, server: &Server) -> Self {
         story.step("pc has its own checkout of the configuration, with an edit");
-        let mut client = Self::set_up(story, fleet, server, "pc");
-        let clone = fleet.sample.clone_config(&client.machine.path_outside("/etc/nixos"));
-        edit_motd(clone.dir(), "pc", EDIT);
-        let changed = clone.git(&["diff", "--unified=0", "--", "hosts"]);
-        let lines = changed.stdout.lines().filter(|line| line.starts_with(['+', '-']));
-        let lines: Vec<&str> =
-            lines.filter(|line| !line.starts_with("+++") && !line.starts_with("---")).collect();
-        story.file("/etc/nixos/hosts/pc.nix, against the last commit:", &lines.join("\n"));
-        client.configure(story, server, &[("flake", "\"/etc/nixos\"")]);
-        client.checkout = Some((clone, changed.stdout));
+        let mut client = Self::set_up(fleet, server, "pc");
+        let url = fleet.forge.url("config");
+        story.typed("pc", &format!("git clone {url} {CHECKOUT}"));
+        let _ = client.machine.run(&["git", "clone", "--quiet", &url, CHECKOUT]).success();
+        edit_motd(&client.machine.path_outside(CHECKOUT), "pc", EDIT);
+        let edit = client.git(&["diff", "--unified=0"]);
+        let is_change = |line: &&str| {
+            line.starts_with(['+', '-']) && !line.starts_with("+++") && !line.starts_with("---")
+        };
+        let changed: Vec<&str> = edit.lines().filter(is_change).collect();
+        story.file("/etc/nixos/hosts/pc.nix, against the last commit:", &changed.join("\n"));
+        story.file("/etc/nix/nix.conf, as the server's page says:", &server.nix_conf());
+        let config = client.configure(server, &[("flake", &format!("\"{CHECKOUT}\""))]);
+        story.file(&format!("{CONFIG}, without its comments:"), &without_comments(&config));
+        client.edit = Some(edit);
         client
     }
 
     /// One that takes the server's systems as they are.
     pub(crate) fn prebuilt(story: &mut Story, fleet: &Fleet, server: &Server) -> Self {
-        story.step("nuc has no configuration of its own");
-        let mut client = Self::set_up(story, fleet, server, "nuc");
+        story.step("nuc has no checkout: it takes the server's systems as they are");
+        let mut client = Self::set_up(fleet, server, "nuc");
         client.args = &["upgrade", "--prebuilt"];
-        client.configure(story, server, &[]);
+        let _ = client.configure(server, &[]);
+        story.say("configured as pc is, without `flake`");
         client
     }
 
-    fn set_up(story: &Story, fleet: &Fleet, server: &Server, name: &str) -> Self {
+    fn set_up(fleet: &Fleet, server: &Server, name: &str) -> Self {
         let machine = Machine::new(&fleet.network, name, fleet.version);
         // Made after the server, so it knows its name.
         machine.configure_nix(&server.nix_conf());
-        story.file("/etc/nix/nix.conf, as the server's page says:", &server.nix_conf());
-        Self { machine, args: &["upgrade"], checkout: None }
+        Self { machine, args: &["upgrade"], edit: None }
     }
 
-    fn configure(&self, story: &Story, server: &Server, more: &[(&str, &str)]) {
+    fn configure(&self, server: &Server, more: &[(&str, &str)]) -> String {
         let _ = larder(&self.machine, &["init", "client"]).run().success();
         let keys = format!("[\"{}\"]", server.fleet_key);
         let mut all = vec![("servers", "[\"http://builder:5000\"]"), ("fleet-public-keys", &keys)];
         all.extend(more);
         let config = set(&self.machine.read(CONFIG), &all);
         self.machine.write(CONFIG, &config);
-        story.file(&format!("{CONFIG}, without its comments:"), &without_comments(&config));
         let _ = larder(&self.machine, &["config", "check"]).run().success();
+        config
     }
 
     /// Upgrades, and asks Nix what that took.
@@ -103,9 +112,8 @@ impl Client {
         story.say(&format!("built here: {list}"));
         let system = self.machine.resolve("/run/current-system");
         let profile = self.machine.resolve("/nix/var/nix/profiles/system");
-        story.check(&format!("{name} switched, and its profile says so"), profile == system);
         let closure = self.machine.closure(&system).into_iter().collect();
-        Upgrade { system, closure, built, received }
+        Upgrade { system, profile, closure, built, received }
     }
 
     /// Rolls back and upgrades once more.
@@ -128,10 +136,13 @@ impl Client {
 
     /// Whether its checkout of the configuration is as its owner left it, the lock file included.
     pub(crate) fn is_untouched(&self) -> bool {
-        self.checkout.as_ref().is_some_and(|(clone, edit)| {
-            let status = clone.git(&["status", "--porcelain"]);
-            let changed = clone.git(&["diff", "--unified=0"]);
-            status.stdout == " M hosts/pc.nix\n" && changed.stdout == *edit
+        self.edit.as_deref().is_some_and(|edit| {
+            let status = self.git(&["status", "--porcelain", "--ignored"]);
+            status == " M hosts/pc.nix\n" && self.git(&["diff", "--unified=0"]) == edit
         })
+    }
+
+    fn git(&self, args: &[&str]) -> String {
+        self.machine.command("git").args(["-C", CHECKOUT]).args(args).run().success().stdout
     }
 }

@@ -63,6 +63,11 @@ impl Fleet {
     pub(crate) fn cut_off(&self, story: &mut Story) {
         story.step("The forge goes away: somebody pulls its cable");
         self.forge_machine.set_connected(&self.network, false);
-        story.say("nobody can fetch from git any more; the server has every input in its cache");
+        story.say("the server has every input in its cache");
+    }
+
+    /// Whether a machine can fetch from the forge.
+    pub(crate) fn is_reachable_from(&self, machine: &Machine) -> bool {
+        machine.run(&["timeout", "2", "git", "ls-remote", &self.forge.url("nixpkgs")]).ok()
     }
 }

@@ -95,7 +95,8 @@ impl Story {
     pub(crate) fn finish(self) -> ExitCode {
         println!("\n{}\n", self.styled("1", "Was it as promised?"));
         for (claim, holds) in &self.claims {
-            let mark = if *holds { self.styled("32", "✓") } else { self.styled("31", "✗ NOT SO:") };
+            let mark =
+                if *holds { self.styled("32", "✓") } else { self.styled("31", "✗ NOT SO:") };
             println!("  {mark} {claim}");
         }
         let seconds = self.started.elapsed().as_secs();

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use larder_fleet::night::ledger_file;
-use larder_testkit::{Background, Nix, NixVersion, Program};
+use larder_testkit::{Background, Nix, NixVersion, Tree};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::build_server::{BuildServer, SmallFleet, WAIT};
@@ -66,6 +66,48 @@ fn a_killed_run_leaves_no_lock_and_the_next_builds_only_what_is_missing() {
 }
 
 #[test]
+fn a_killed_run_whose_nix_goes_on_does_not_stop_the_next() {
+    let (server, _fleet, mut running) = halfway(NixVersion::V2_34);
+    running.kill();
+    assert!(server.processes().iter().any(|(_, command)| command.contains("--realise")));
+    let mut next = server.larder(&["build"]).spawn();
+    let _ = next.wait_for_line("beta: 1 to build");
+    server.open_gate();
+    assert_eq!(next.wait(SOON), 0);
+    assert!(server.store.is_valid(&server.system("beta")));
+    assert!(server.rev("beta").is_some());
+}
+
+#[test]
+fn a_root_that_a_crash_left_without_its_revision_goes_with_a_later_run() {
+    let (server, _fleet) = SmallFleet::with_server(NixVersion::V2_34, "");
+    let _ = server.build(&[]).success();
+    let stray = server.store.add_tree("stray", &Tree::new().file("a", "1"));
+    let folder = server.state_dir().join("gcroots/hosts/alpha");
+    let link = folder.join(stray.trim_start_matches("/nix/store/")).display().to_string();
+    let _ = server.store.nix(&["nix-store", "--realise", &stray, "--add-root", &link]).success();
+    server.collect_garbage();
+    assert!(server.store.is_valid(&stray));
+    let _ = server.build(&[]).success();
+    server.collect_garbage();
+    assert!(!server.store.is_valid(&stray));
+    assert!(server.store.is_valid(&server.system("alpha")));
+}
+
+#[test]
+fn a_rev_folder_that_cannot_be_written_is_told_and_the_next_run_makes_up_for_it() {
+    let (server, _fleet) = SmallFleet::with_server(NixVersion::V2_26, "");
+    fs::write(server.rev_dir(), "in the way").unwrap();
+    let refused = server.build(&[]).failure();
+    assert_eq!(refused.code(), 1);
+    assert!(refused.stderr.contains("alpha was built, but not published"), "{refused}");
+    assert!(refused.stderr.contains(&server.rev_dir().display().to_string()), "{refused}");
+    fs::remove_file(server.rev_dir()).unwrap();
+    let _ = server.build(&[]).success();
+    assert_eq!(fs::read_dir(server.rev_dir()).unwrap().count(), 3);
+}
+
+#[test]
 fn a_run_that_is_told_to_stop_says_so_and_leaves_no_process_behind() {
     for (version, signal) in [(NixVersion::V2_26, Signal::INT), (NixVersion::V2_34, Signal::TERM)] {
         let (server, _fleet, mut running) = halfway(version);
@@ -77,6 +119,29 @@ fn a_run_that_is_told_to_stop_says_so_and_leaves_no_process_behind() {
         server.open_gate();
         let next = server.build(&["--json"]).success();
         assert_eq!(BuildServer::report(&next)["built"], 1, "{next}");
+    }
+}
+
+#[test]
+fn a_run_can_be_stopped_whatever_it_is_at() {
+    let stuck =
+        "[[ \"$*\" == *--version* ]] && $REAL \"$@\"\necho > \"$GATE/waiting\"; exec sleep 100";
+    for (verb, command) in [
+        ("build", "git"),
+        ("build", "nix"),
+        ("build", "nix-instantiate"),
+        ("build", "nix-store"),
+        ("check", "nix-instantiate"),
+    ] {
+        let (server, fleet) = SmallFleet::with_server(NixVersion::V2_34, "");
+        let path = server.path_where(command, stuck);
+        let run = server.larder(&[verb]).env("PATH", path).env("GATE", server.gate());
+        let mut running = run.dir(fleet.config.dir()).spawn();
+        let waiting = server.gate().join("waiting");
+        running.wait_for("it to be stuck", SOON, |_| waiting.exists().then_some(()));
+        running.signal(Signal::TERM);
+        assert_eq!(running.wait(SOON), 130, "{verb} at {command}: {}", running.output());
+        assert_eq!(server.processes(), [], "{verb} at {command}");
     }
 }
 
@@ -112,11 +177,12 @@ fn a_full_disk_is_told_and_the_next_run_with_space_works() {
         for size in 4 16 32 64 96 128 160 192 256 320 384 448 65536; do\n\
           mount -o remount,size=${size}k \"$1\"\n\
           code=0; \"$2\" build 2>\"$3\" >/dev/null || code=$?\n\
-          echo \"$size $code $(tail -c 400 \"$3\" | tr '\\n' ' ')\"\n\
+          echo \"$size $code $(tail -c 4000 \"$3\" | tr '\\n' ' ')\"\n\
         done\n\
-        cp \"$1/ledger.sqlite\" \"$1/ledger.sqlite-wal\" \"$4\" 2>/dev/null || cp \"$1/ledger.sqlite\" \"$4\"";
+        cp \"$1/ledger.sqlite\" \"$4\"";
     let work = server.store.work_dir();
-    let runs = inside_mount_namespace(&server)
+    let runs = server
+        .inside_mount_namespace()
         .args(["sh", "-euc", script, "sh"])
         .arg(server.state_dir())
         .arg(env!("CARGO_BIN_EXE_larder"))
@@ -132,17 +198,10 @@ fn a_full_disk_is_told_and_the_next_run_with_space_works() {
     for run in failed {
         let lower = run.to_lowercase();
         assert_eq!(run.split(' ').nth(1), Some("1"), "{run}");
-        assert!(lower.contains("no space left") || lower.contains("disk is full"), "{run}");
+        // The system's words, SQLite's and git's.
+        let words = ["no space left", "disk is full", "out of diskspace"];
+        assert!(words.iter().any(|words| lower.contains(words)), "{run}");
     }
     fs::copy(work.join("ledger.sqlite"), ledger_file(&server.state_dir())).unwrap();
     assert!(server.latest("alpha").is_some());
-}
-
-fn inside_mount_namespace(server: &BuildServer) -> Program {
-    server.store.program("/usr/bin/env").env("LARDER_CONFIG", server.config()).args([
-        "unshare",
-        "--mount",
-        "--propagation",
-        "private",
-    ])
 }

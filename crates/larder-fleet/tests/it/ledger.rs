@@ -1,0 +1,211 @@
+//! The ledger only grows, whoever writes it, and can be read while it does.
+
+use std::{collections::BTreeSet, convert::Infallible, path::PathBuf, thread};
+
+use larder_fleet::{
+    ledger::{Failure, Ledger, LedgerError, Outcome, PublishError},
+    revision::Revision,
+};
+use larder_formats::envelope::Envelope;
+use larder_testkit::scratch::scratch;
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use crate::samples::{fleet_key, path, revision, time};
+
+fn fresh() -> (TempDir, PathBuf, Ledger) {
+    let dir = scratch("ledger");
+    let file = dir.path().join("state/ledger.sqlite");
+    let ledger = Ledger::open(&file).unwrap();
+    (dir, file, ledger)
+}
+
+fn seal(revision: &Revision) -> Result<Envelope, serde_json::Error> {
+    revision.seal(&fleet_key())
+}
+
+fn publish(ledger: &Ledger, host: &str, system: &str) -> Revision {
+    let run = ledger.begin_run(time("2026-01-01T03:00:00Z"), "/etc/nixos").unwrap();
+    let mut revision = revision();
+    revision.host = host.parse().unwrap();
+    revision.store_path = path(system);
+    ledger.publish(run, revision, seal).unwrap()
+}
+
+#[test]
+fn numbers_grow_over_all_hosts_and_over_restarts() {
+    let (_dir, file, ledger) = fresh();
+    assert_eq!(publish(&ledger, "pc", "a").number, 1);
+    assert_eq!(publish(&ledger, "nuc", "b").number, 2);
+    drop(ledger);
+    let ledger = Ledger::open(&file).unwrap();
+    assert_eq!(publish(&ledger, "pc", "a").number, 3);
+    assert_eq!(ledger.latest(&"pc".parse().unwrap()).unwrap().unwrap().number, 3);
+    assert_eq!(ledger.latest(&"nuc".parse().unwrap()).unwrap().unwrap().number, 2);
+}
+
+#[test]
+fn what_is_sealed_carries_the_number_it_is_published_under() {
+    let (_dir, _file, ledger) = fresh();
+    let _ = publish(&ledger, "pc", "a");
+    let published = publish(&ledger, "pc", "b");
+    let host = "pc".parse().unwrap();
+    let envelope = Envelope::parse(&ledger.latest_envelope(&host).unwrap().unwrap()).unwrap();
+    let inside: Revision = serde_json::from_slice(&envelope.payload).unwrap();
+    assert_eq!(inside, published);
+    assert_eq!(inside.number, 2);
+    assert_eq!(ledger.latest_envelope(&"nuc".parse().unwrap()).unwrap(), None);
+}
+
+#[test]
+fn what_cannot_be_sealed_is_not_published_and_uses_up_no_number() {
+    let (_dir, _file, ledger) = fresh();
+    let run = ledger.begin_run(time("2026-01-01T03:00:00Z"), "/etc/nixos").unwrap();
+    let failed = ledger.publish(run, revision(), |_| Err("no key"));
+    assert!(matches!(failed, Err(PublishError::Seal("no key"))));
+    assert!(ledger.latest(&"pc".parse().unwrap()).unwrap().is_none());
+    assert_eq!(publish(&ledger, "pc", "a").number, 1);
+}
+
+#[test]
+fn a_revision_of_a_run_that_never_began_is_refused() {
+    let (_dir, _file, ledger) = fresh();
+    assert!(matches!(ledger.publish(99, revision(), seal), Err(PublishError::Ledger(_))));
+}
+
+#[test]
+fn published_revisions_cannot_be_changed_or_removed_by_anybody() {
+    let (_dir, file, ledger) = fresh();
+    let _ = publish(&ledger, "pc", "a");
+    let connection = Connection::open(&file).unwrap();
+    for statement in [
+        "update revisions set system = 'other'",
+        "update revisions set number = 9 where number = 1",
+        "delete from revisions",
+        "insert or replace into revisions select number, run, host, 'other', revision, envelope from revisions",
+    ] {
+        let refused = connection.execute(statement, []);
+        assert!(refused.is_err(), "{statement}");
+    }
+    let latest = ledger.latest(&"pc".parse().unwrap()).unwrap().unwrap();
+    assert_eq!((latest.number, latest.store_path), (1, path("a")));
+}
+
+#[test]
+fn two_that_write_at_once_get_different_numbers_and_lose_nothing() {
+    let (_dir, file, ledger) = fresh();
+    drop(ledger);
+    let each = 20;
+    let numbers: Vec<u64> = thread::scope(|scope| {
+        let writers = ["pc", "nuc"].map(|host| {
+            let file = &file;
+            scope.spawn(move || {
+                let ledger = Ledger::open(file).unwrap();
+                (0..each).map(|_| publish(&ledger, host, "a").number).collect::<Vec<_>>()
+            })
+        });
+        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+    });
+    let different: BTreeSet<u64> = numbers.iter().copied().collect();
+    assert_eq!(different, (1..=2 * each).collect());
+}
+
+#[test]
+fn it_is_read_while_it_is_being_written_and_shows_what_is_whole() {
+    let (_dir, file, ledger) = fresh();
+    let _ = publish(&ledger, "pc", "a");
+    let reader = Ledger::read(&file).unwrap().unwrap();
+    let host = "pc".parse().unwrap();
+    let run = ledger.begin_run(time("2026-01-01T03:00:00Z"), "/etc/nixos").unwrap();
+    let during = ledger.publish(run, revision(), |revision| {
+        assert_eq!(reader.latest(&host).unwrap().unwrap().number, 1);
+        Ok::<_, Infallible>(seal(revision).unwrap())
+    });
+    assert_eq!(during.unwrap().number, 2);
+    assert_eq!(reader.latest(&host).unwrap().unwrap().number, 2);
+}
+
+#[test]
+fn a_reader_cannot_write() {
+    let (_dir, file, ledger) = fresh();
+    drop(ledger);
+    let reader = Ledger::read(&file).unwrap().unwrap();
+    assert!(reader.begin_run(time("2026-01-01T03:00:00Z"), "/etc/nixos").is_err());
+}
+
+#[test]
+fn where_there_is_none_there_is_nothing_to_read_and_none_is_made() {
+    let dir = scratch("ledger");
+    let file = dir.path().join("ledger.sqlite");
+    assert!(Ledger::read(&file).unwrap().is_none());
+    assert!(!file.exists());
+}
+
+#[test]
+fn one_by_a_newer_program_is_refused_and_left_as_it_is() {
+    let (_dir, file, ledger) = fresh();
+    drop(ledger);
+    Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    for opened in [Ledger::open(&file).map(drop), Ledger::read(&file).map(drop)] {
+        let refused = opened.unwrap_err();
+        assert!(matches!(refused, LedgerError::Newer { found: 99, .. }), "{refused}");
+        assert!(refused.to_string().contains("upgrade Larder here"), "{refused}");
+    }
+    let connection = Connection::open(&file).unwrap();
+    let version: i64 = connection.query_row("pragma user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 99);
+}
+
+#[test]
+fn a_file_that_is_no_ledger_is_an_error_that_names_it() {
+    let dir = scratch("ledger");
+    let file = dir.path().join("ledger.sqlite");
+    std::fs::write(&file, "not a database, but long enough to be looked at".repeat(30)).unwrap();
+    for opened in [Ledger::open(&file).map(drop), Ledger::read(&file).map(drop)] {
+        let error = opened.unwrap_err();
+        assert!(error.to_string().contains(&file.display().to_string()), "{error}");
+    }
+}
+
+#[test]
+fn the_newest_revision_of_each_different_system_is_found_newest_first() {
+    let (_dir, _file, ledger) = fresh();
+    for system in ["a", "b", "b", "c", "a", "c"] {
+        let _ = publish(&ledger, "pc", system);
+    }
+    let _ = publish(&ledger, "nuc", "z");
+    let host = "pc".parse().unwrap();
+    let systems = |most| -> Vec<(u64, String)> {
+        let found = ledger.systems(&host, most).unwrap();
+        found.into_iter().map(|it| (it.number, it.store_path.name().to_owned())).collect()
+    };
+    let all = [(6, "c".to_owned()), (5, "a".to_owned()), (3, "b".to_owned())];
+    assert_eq!(systems(5), all);
+    assert_eq!(systems(2), all[..2]);
+}
+
+#[test]
+fn the_last_outcome_and_the_last_good_revision_of_every_host_are_known() {
+    let (_dir, _file, ledger) = fresh();
+    let good = publish(&ledger, "pc", "a");
+    let run = ledger.begin_run(time("2026-01-02T03:00:00Z"), "/etc/nixos").unwrap();
+    let failed = Outcome::BuildFailed {
+        failures: vec![Failure {
+            derivation: "x.drv".to_owned(),
+            last_lines: vec!["error".to_owned()],
+        }],
+        message: "it failed".to_owned(),
+    };
+    let evaluation = Outcome::EvaluationFailed { message: "no".to_owned() };
+    let now = time("2026-01-02T03:04:05Z");
+    ledger.record(run, &"pc".parse().unwrap(), now, &Outcome::Built).unwrap();
+    ledger.record(run, &"pc".parse().unwrap(), now, &failed).unwrap();
+    ledger.record(run, &"nuc".parse().unwrap(), now, &evaluation).unwrap();
+    let hosts = ledger.hosts().unwrap();
+    let names: Vec<&str> = hosts.iter().map(|state| state.host.as_str()).collect();
+    assert_eq!(names, ["nuc", "pc"]);
+    assert_eq!(hosts[0].last_run, Some((now, evaluation)));
+    assert_eq!(hosts[0].revision, None);
+    assert_eq!(hosts[1].last_run, Some((now, failed)));
+    assert_eq!(hosts[1].revision, Some(good));
+}

@@ -1,0 +1,18 @@
+//! Tests of the fleet's parts, each by itself.
+
+#[cfg(test)]
+mod build_plan;
+#[cfg(test)]
+mod durable;
+#[cfg(test)]
+mod flake_source;
+#[cfg(test)]
+mod host;
+#[cfg(test)]
+mod ledger;
+#[cfg(test)]
+mod revision;
+#[cfg(test)]
+mod run_lock;
+#[cfg(test)]
+mod samples;

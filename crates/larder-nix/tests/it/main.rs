@@ -1,0 +1,20 @@
+//! Reading real stores of all three Nix versions, and running programs.
+
+#[cfg(test)]
+mod build_log;
+#[cfg(test)]
+mod command;
+#[cfg(test)]
+mod database;
+#[cfg(test)]
+mod dump;
+#[cfg(test)]
+mod dump_faults;
+#[cfg(test)]
+mod dump_ranges;
+#[cfg(test)]
+mod layout;
+#[cfg(test)]
+mod roots;
+#[cfg(test)]
+mod support;
