@@ -67,6 +67,21 @@ fn thousands_of_small_files_go_out_in_few_large_pieces() {
     assert!(chunks <= nix.len() / CHUNK + 1, "{chunks} pieces for {} bytes", nix.len());
 }
 
+#[test]
+fn a_tree_deeper_than_the_folders_kept_open_is_dumped_as_by_nix() {
+    let folder = scratch("dump");
+    let path = folder.path().join("deep");
+    // Files on the way back up, too: those are read after the folders below were left. Nix 2.34 refuses
+    // trees deeper than 64.
+    let tree = (1..=60).fold(Tree::new(), |tree, depth| {
+        let below = "d/".repeat(depth);
+        tree.file(format!("{below}a"), random_bytes(depth as u64, 50))
+            .file(format!("{below}z"), random_bytes(depth as u64, 500))
+    });
+    tree.write(&path);
+    whole(&path);
+}
+
 #[tokio::test]
 async fn a_stream_of_a_dump_is_the_dump() {
     let folder = scratch("dump");

@@ -1,6 +1,6 @@
 //! Machines have a `/nix` and a network of their own, reach each other, and leave nothing behind.
 
-use larder_testkit::git::GitRepo;
+use larder_testkit::git::{Forge, GitRepo};
 use larder_testkit::nginx::Nginx;
 use larder_testkit::sshd::Sshd;
 use larder_testkit::{Machine, Network, Nix, NixVersion, Program, Tree};
@@ -165,4 +165,41 @@ fn waits_to_be_killed() {
     println!("left: {} {}", pid.text(), machine.home().display());
     std::thread::sleep(std::time::Duration::from_secs(60));
     panic!("was not killed");
+}
+
+#[test]
+fn every_version_tells_what_was_built_here_from_what_was_added() {
+    let network = Network::new();
+    for version in NixVersion::all() {
+        let machine = Machine::new(&network, "builder", version);
+        assert!(machine.built_here().is_empty());
+        let added = machine.home().join("added");
+        Tree::random(1, 1, 10).write(&added);
+        let _ = machine.nix(&["nix-store", "--add", added.to_str().unwrap()]).success();
+        let built = machine.build_expr(
+            "derivation { name = \"made\"; system = builtins.currentSystem; builder = \"/bin/sh\"; \
+             args = [ \"-c\" \"echo > $out\" ]; }",
+        );
+        assert_eq!(machine.built_here().into_iter().collect::<Vec<_>>(), built, "{version}");
+    }
+}
+
+#[test]
+fn a_forge_serves_its_repositories_and_a_network_card_counts_what_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = GitRepo::init(&dir.path().join("repo"));
+    let size = 300_000;
+    repo.write("noise", larder_testkit::tree::random_bytes(5, size));
+    let commit = repo.commit("first");
+    let network = Network::new();
+    let machine = Machine::new(&network, "forge", NixVersion::V2_34);
+    let forge = Forge::on_machine(&machine, dir.path());
+    let client = Machine::new(&network, "client", NixVersion::V2_34);
+    let before = client.bytes_received();
+    let clone = ["git", "clone", "--quiet", &forge.url("repo"), "clone"];
+    let _ = client.run(&clone).success();
+    assert_eq!(client.run(&["git", "-C", "clone", "rev-parse", "HEAD"]).text(), commit);
+    let received = client.bytes_received() - before;
+    assert!((size as u64..2 * size as u64).contains(&received), "{received}");
+    assert!(forge.log().contains("/repo"), "{}", forge.log());
 }

@@ -76,6 +76,8 @@ fn a_path_built_again_with_other_bytes_is_served_and_signed_as_it_is_now() {
         larder_testkit::nix::system(),
         shell.display()
     );
+    // A store has its database from its first path on.
+    let _ = store.build_expr(&expression);
     let key = Key::new(&store.work_dir(), "cache-1", 1);
     let server = Server::with(&store, &signing(&[&key]));
     let trusted = [key.public.parse().unwrap()];

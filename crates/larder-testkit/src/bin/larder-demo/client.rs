@@ -108,7 +108,9 @@ impl Client {
         let built: Vec<String> =
             now.difference(&built).map(|path| name_of(path).to_owned()).collect();
         let list = if built.is_empty() { "nothing".to_owned() } else { built.join(", ") };
-        story.say(&format!("in {}; {} over the wire", seconds(ran.took), size(received)));
+        // A flake is evaluated here, which needs all of nixpkgs' files.
+        let source = if self.edit.is_some() { ", nixpkgs' own source included" } else { "" };
+        story.say(&format!("in {}; {} over the wire{source}", seconds(ran.took), size(received)));
         story.say(&format!("built here: {list}"));
         let system = self.machine.resolve("/run/current-system");
         let profile = self.machine.resolve("/nix/var/nix/profiles/system");
