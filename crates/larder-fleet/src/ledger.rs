@@ -84,8 +84,11 @@ pub enum Outcome {
         /// What Nix said about it.
         message: String,
     },
-    /// The run was cancelled, or ended, before this host was done.
-    Cancelled,
+    /// The system was built, but could not be published.
+    NotPublished {
+        /// Why.
+        message: String,
+    },
 }
 
 /// A derivation that failed to build.

@@ -4,9 +4,10 @@ use futures::StreamExt;
 use larder_nix::{command::CancellationToken, nix::Nix};
 
 use super::{
-    evaluate,
+    evaluate::{self, Hosts},
     progress::{Notice, Observer},
-    run::{HostReport, NightError, Report},
+    report::{HostReport, Report},
+    run::NightError,
     source::FlakeSource,
 };
 use crate::{host::HostName, ledger::Outcome};
@@ -29,9 +30,9 @@ pub async fn check(
     let tree = source.in_place(&scratch.path().join("work"), cancel).await;
     let tree = tree.map_err(|error| stopped(error.into()))?;
     let hosts = evaluate::hosts(nix, &tree, wanted, cancel).await;
-    let hosts = hosts.map_err(|error| stopped(error.into()))?;
+    let Hosts { hosts, unusable } = hosts.map_err(|error| stopped(error.into()))?;
     observer.notice(Notice::Hosts(&hosts));
-    let mut report = Report::empty(&tree);
+    let mut report = Report { unusable, ..Report::empty(&tree) };
     let evaluations = hosts.into_iter().map(|host| {
         let (tree, link) = (&tree, scratch.path().join(host.as_str()));
         async move {

@@ -31,6 +31,15 @@ pub struct Evaluated {
     pub system: String,
 }
 
+/// The hosts of a flake.
+#[derive(Debug)]
+pub(super) struct Hosts {
+    /// Those to build, in order of name.
+    pub hosts: Vec<HostName>,
+    /// Names that no host can have.
+    pub unusable: Vec<String>,
+}
+
 /// The hosts cannot be found.
 #[derive(Debug, thiserror::Error)]
 pub enum HostsError {
@@ -40,9 +49,6 @@ pub enum HostsError {
     /// Nix answered something else than a list of names.
     #[error("the flake's nixosConfigurations cannot be listed: {0}")]
     Answer(#[from] serde_json::Error),
-    /// A name that cannot be used.
-    #[error("in the flake's nixosConfigurations: {0}")]
-    Name(#[from] crate::host::HostNameError),
     /// There are none.
     #[error("the flake has no nixosConfigurations, so there is nothing to build")]
     None,
@@ -62,7 +68,7 @@ pub(super) async fn hosts(
     tree: &WorkTree,
     wanted: &[HostName],
     cancel: &CancellationToken,
-) -> Result<Vec<HostName>, HostsError> {
+) -> Result<Hosts, HostsError> {
     let answer =
         instantiate(nix, tree, HOSTS).args(["--eval", "--strict", "--json"]).output(cancel).await?;
     let names: Vec<String> = serde_json::from_slice(&answer.stdout)?;
@@ -74,13 +80,19 @@ pub(super) async fn hosts(
     {
         return Err(HostsError::Unknown { wanted: missing.clone(), known: names });
     }
-    if wanted.is_empty() {
-        return names.iter().map(|name| Ok(name.parse()?)).collect();
-    }
     let mut hosts = wanted.to_vec();
+    let mut unusable = Vec::new();
+    if wanted.is_empty() {
+        for name in names {
+            match name.parse() {
+                Ok(host) => hosts.push(host),
+                Err(_) => unusable.push(name),
+            }
+        }
+    }
     hosts.sort();
     hosts.dedup();
-    Ok(hosts)
+    Ok(Hosts { hosts, unusable })
 }
 
 /// Evaluates one host to its derivation. `link` becomes a root for it.

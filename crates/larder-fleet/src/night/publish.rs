@@ -149,8 +149,16 @@ impl Publisher {
     }
 
     fn write_rev(&self, revision: &Revision) -> Result<(), PublishError> {
-        let Some(nixpkgs) = &revision.nixpkgs else { return Ok(()) };
         let path = self.rev_dir.join(format!("{}.rev", revision.host));
+        let Some(nixpkgs) = &revision.nixpkgs else {
+            // An older one would be a lie.
+            return match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    Err(PublishError::Io { path, source })
+                }
+                _ => Ok(()),
+            };
+        };
         let contents = format!("{nixpkgs}\n");
         if std::fs::read_to_string(&path).is_ok_and(|there| there == contents) {
             return Ok(());
@@ -178,13 +186,12 @@ impl Publisher {
         roots::prune(&folder, kept).map_err(|source| PublishError::Io { path: folder, source })
     }
 
-    /// Makes every `.rev` file say what the ledger says, after a crash between the two.
+    /// Makes every `.rev` file say what the ledger says, after a crash between the two. Tries all of
+    /// them, and returns the first failure.
     pub fn repair(&self) -> Result<(), PublishError> {
-        for state in self.ledger.hosts()? {
-            if let Some(revision) = &state.revision {
-                self.write_rev(revision)?;
-            }
-        }
-        Ok(())
+        let states = self.ledger.hosts()?;
+        let revisions = states.iter().filter_map(|state| state.revision.as_ref());
+        let written: Vec<_> = revisions.map(|revision| self.write_rev(revision)).collect();
+        written.into_iter().collect()
     }
 }

@@ -3,21 +3,20 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use larder_formats::{lock_file::InputChange, store_path::StorePath};
+use larder_formats::store_path::StorePath;
 use larder_nix::{
     command::{CancellationToken, CommandError},
     database::{Database, DatabaseError},
-    nix::Nix,
+    nix::{Nix, NixError},
 };
-use serde::Serialize;
 
 use super::{
     build::{self, BuildError, Limits, Realised, Work},
-    evaluate::{self, Evaluated, HostsError},
+    evaluate::{self, Evaluated, Hosts, HostsError},
     lock::{RunLock, RunLockError},
-    plan::BuildPlan,
     progress::{Notice, Observer},
-    publish::{Common, PublishError, Publisher},
+    publish::{Common, Publisher},
+    report::{HostReport, Job, Report},
     source::{FlakeSource, FlakeSourceError, WorkTree},
     update::{self, Update, UpdateError},
 };
@@ -58,58 +57,6 @@ pub struct Options {
     pub dry_run: bool,
 }
 
-/// How a run ended.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Report {
-    /// The commit that was built from.
-    pub commit: Option<String>,
-    /// What the lock update changed.
-    pub changes: Vec<Change>,
-    /// Each host, in order of name.
-    pub hosts: Vec<HostReport>,
-    /// Derivations built.
-    pub built: usize,
-    /// Paths downloaded.
-    pub fetched: usize,
-    /// The whole log of the build.
-    pub log: Option<PathBuf>,
-}
-
-/// An input that the lock update moved.
-#[derive(Debug, Serialize)]
-pub struct Change {
-    /// The input.
-    pub input: String,
-    /// Where it was locked.
-    pub from: Option<String>,
-    /// Where it is locked now.
-    pub to: Option<String>,
-}
-
-/// How a run ended for a host.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HostReport {
-    /// The host.
-    pub host: HostName,
-    /// What it needed.
-    pub plan: Option<BuildPlan>,
-    /// Its system.
-    pub store_path: Option<StorePath>,
-    /// How it ended; nothing for a run that was to stop before.
-    pub outcome: Option<Outcome>,
-    /// The number it was published under.
-    pub revision: Option<u64>,
-}
-
-impl Report {
-    /// Whether every host did as it should.
-    pub fn is_good(&self) -> bool {
-        self.hosts.iter().all(|host| host.outcome.as_ref().is_none_or(Outcome::is_good))
-    }
-}
-
 /// A run ended before it could say anything of single hosts, or could not publish.
 #[derive(Debug, thiserror::Error)]
 pub enum NightError {
@@ -128,23 +75,15 @@ pub enum NightError {
     /// Nix cannot be run.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// What was built cannot be rooted.
+    #[error("cannot protect what was built from the garbage collector: {0}")]
+    Root(#[from] NixError),
     /// Nix's database cannot be read.
     #[error(transparent)]
     Database(#[from] DatabaseError),
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// What was built could not be published.
-    #[error("{host} was built, but not published: {source}")]
-    Publish {
-        /// The host.
-        host: HostName,
-        /// Why.
-        source: Box<PublishError>,
-    },
-    /// What a crash left could not be mended.
-    #[error("cannot bring the published files up to date: {0}")]
-    Repair(Box<PublishError>),
     /// A folder could not be made.
     #[error("cannot prepare {path}: {source}")]
     Io {
@@ -172,12 +111,11 @@ impl NightError {
 /// The folder of the roots that hold for the length of a run.
 const ROOTS: &str = "run";
 
-/// A host on its way.
-struct Job {
-    host: HostName,
-    plan: Option<BuildPlan>,
-    state: Result<Evaluated, Outcome>,
-}
+/// The roots of derivations among them, by host.
+const DERIVATIONS: &str = "run/derivations";
+
+/// The roots of built systems among them, by host.
+const SYSTEMS: &str = "run/systems";
 
 impl Night {
     /// Does the run.
@@ -199,17 +137,21 @@ impl Night {
     ) -> Result<Report, NightError> {
         let _lock = RunLock::take(&self.state_dir, (self.clock)())?;
         if let Some(publisher) = &self.publisher {
-            publisher.repair().map_err(|error| NightError::Repair(Box::new(error)))?;
+            if let Err(error) = publisher.repair() {
+                observer.notice(Notice::Message(&error.to_string()));
+            }
         }
         let (tree, update) = self.prepare(options, observer, cancel).await?;
-        let hosts = evaluate::hosts(&self.nix, &tree, &self.hosts, cancel).await?;
+        let Hosts { hosts, unusable } =
+            evaluate::hosts(&self.nix, &tree, &self.hosts, cancel).await?;
         observer.notice(Notice::Hosts(&hosts));
-        let roots = self.fresh_folder(ROOTS)?;
+        self.fresh_folder(ROOTS)?;
+        let roots = self.fresh_folder(DERIVATIONS)?;
         let mut jobs = Vec::with_capacity(hosts.len());
         for host in hosts {
             jobs.push(self.evaluate(&tree, host, &roots, (observer, cancel)).await?);
         }
-        let mut report = Report::new(&tree, &update);
+        let mut report = Report { unusable, ..Report::new(&tree, &update) };
         if options.dry_run {
             report.hosts = jobs.into_iter().map(HostReport::planned).collect();
             return Ok(report);
@@ -222,12 +164,12 @@ impl Night {
         }
         if let Some(publisher) = &self.publisher {
             let sources = self.sources(&tree, observer, cancel).await;
-            let run = publisher.ledger.begin_run((self.clock)(), &self.flake)?;
             let now = (self.clock)();
+            let run = publisher.ledger.begin_run(now, &self.flake)?;
             let (flake, lock) = (self.flake.as_str(), &update.lock);
             let common = Common { run, flake, tree: &tree, lock, sources: &sources, now };
             for (job, host) in jobs.iter().zip(&mut report.hosts) {
-                host.revision = self.publish(publisher, &common, job, cancel).await?;
+                self.publish(publisher, &common, job, (host, cancel)).await?;
                 if let Some(outcome) = &host.outcome {
                     publisher.ledger.record(run, &job.host, now, outcome)?;
                 }
@@ -270,11 +212,19 @@ impl Night {
                 return Ok(Job { host, plan: None, state });
             }
         };
-        let plan = build::plan(&self.nix, &evaluated.derivation, cancel)
-            .await
-            .map_err(BuildError::from)?;
-        observer.notice(Notice::Evaluated(&host, &plan));
-        Ok(Job { host, plan: Some(plan), state: Ok(evaluated) })
+        let plan = match build::plan(&self.nix, &evaluated.derivation, cancel).await {
+            Ok(plan) => {
+                observer.notice(Notice::Evaluated(&host, &plan));
+                Some(plan)
+            }
+            Err(_) if cancel.is_cancelled() => return Err(NightError::Cancelled),
+            Err(error) => {
+                // Only people miss it: what is done does not depend on it.
+                observer.notice(Notice::Message(&format!("{host}: no plan: {error}")));
+                None
+            }
+        };
+        Ok(Job { host, plan, state: Ok(evaluated) })
     }
 
     async fn realise(
@@ -290,6 +240,7 @@ impl Night {
         let work = Work { limits: self.limits, roots: &roots, log: &log, observer, cancel };
         match build::realise(&self.nix, &self.database, &evaluated, work).await {
             Ok(realised) => {
+                self.hold(&evaluated, cancel).await?;
                 report.built = realised.built;
                 report.fetched = realised.fetched;
                 report.log = Some(log).filter(|log| log.exists());
@@ -298,6 +249,23 @@ impl Night {
             Err(BuildError::Command(CommandError::Cancelled { .. })) => Err(NightError::Cancelled),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Roots what was built until it is published. (Nix makes the roots it is asked for only where
+    /// everything builds.)
+    async fn hold(
+        &self,
+        hosts: &[Evaluated],
+        cancel: &CancellationToken,
+    ) -> Result<(), NightError> {
+        let systems = self.fresh_folder(SYSTEMS)?;
+        for host in hosts {
+            if self.database.is_valid(&host.output)? {
+                let link = systems.join(host.host.as_str());
+                self.nix.add_root(&host.output, &link, cancel).await?;
+            }
+        }
+        Ok(())
     }
 
     /// A host has built when its output is valid, and nothing else tells.
@@ -318,25 +286,26 @@ impl Night {
         Ok(if same { Outcome::Unchanged } else { Outcome::Built })
     }
 
-    /// Publishes a host that built; returns its number.
+    /// Publishes a host if it built. One that cannot be published does not keep others from it.
     async fn publish(
         &self,
         publisher: &Publisher,
         common: &Common<'_>,
         job: &Job,
-        cancel: &CancellationToken,
-    ) -> Result<Option<u64>, NightError> {
-        let Ok(evaluated) = &job.state else { return Ok(None) };
+        (host, cancel): (&mut HostReport, &CancellationToken),
+    ) -> Result<(), NightError> {
+        let Ok(evaluated) = &job.state else { return Ok(()) };
         if !self.database.is_valid(&evaluated.output)? {
-            return Ok(None);
+            return Ok(());
         }
-        let parts = (&self.nix, &self.database);
-        match publisher.publish(parts, common, evaluated, cancel).await {
-            Ok(revision) => Ok(Some(revision.number)),
-            Err(source) => {
-                Err(NightError::Publish { host: job.host.clone(), source: Box::new(source) })
+        match publisher.publish((&self.nix, &self.database), common, evaluated, cancel).await {
+            Ok(revision) => host.revision = Some(revision.number),
+            Err(_) if cancel.is_cancelled() => return Err(NightError::Cancelled),
+            Err(error) => {
+                host.outcome = Some(Outcome::NotPublished { message: error.to_string() });
             }
         }
+        Ok(())
     }
 
     /// The store paths of the locked inputs' sources. Without them the systems are published all the
@@ -372,44 +341,4 @@ impl Night {
 /// The ledger's place in the state folder.
 pub fn ledger_file(state_dir: &std::path::Path) -> PathBuf {
     state_dir.join("ledger.sqlite")
-}
-
-impl Report {
-    /// A report that says nothing of any host yet.
-    pub(super) fn empty(tree: &WorkTree) -> Self {
-        Self {
-            commit: tree.commit.clone(),
-            changes: Vec::new(),
-            hosts: Vec::new(),
-            built: 0,
-            fetched: 0,
-            log: None,
-        }
-    }
-
-    fn new(tree: &WorkTree, update: &Update) -> Self {
-        let change = |change: &InputChange| Change {
-            input: change.name.clone(),
-            from: change.from.as_ref().map(|input| input.description.clone()),
-            to: change.to.as_ref().map(|input| input.description.clone()),
-        };
-        let changes = update.changes.iter().map(change).collect();
-        Self { changes, ..Self::empty(tree) }
-    }
-}
-
-impl HostReport {
-    fn planned(job: Job) -> Self {
-        let (store_path, outcome) = match job.state {
-            Ok(evaluated) => (Some(evaluated.output), None),
-            Err(outcome) => (None, Some(outcome)),
-        };
-        Self { host: job.host, plan: job.plan, store_path, outcome, revision: None }
-    }
-
-    fn done(job: &Job, outcome: Outcome) -> Self {
-        let store_path = job.state.as_ref().ok().map(|evaluated| evaluated.output.clone());
-        let (host, plan) = (job.host.clone(), job.plan.clone());
-        Self { host, plan, store_path, outcome: Some(outcome), revision: None }
-    }
 }

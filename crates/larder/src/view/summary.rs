@@ -45,7 +45,7 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
                 names => format!("FAILED to build: {}", names.join(", ")),
             }
         }
-        Outcome::Cancelled => "cancelled".to_owned(),
+        Outcome::NotPublished { .. } => "built, but NOT PUBLISHED in full".to_owned(),
     }
 }
 
@@ -75,6 +75,9 @@ pub fn summary(report: &Report) -> String {
     }
     for host in &report.hosts {
         lines.extend(details(host));
+    }
+    for name in &report.unusable {
+        lines.push(format!("\n{name:?} cannot be a host's name, and was left out: rename it"));
     }
     let failed =
         report.hosts.iter().filter(|host| host.outcome.as_ref().is_some_and(|o| !o.is_good()));
@@ -130,7 +133,11 @@ fn details(host: &HostReport) -> Vec<String> {
                 lines.extend(message.lines().map(indented));
             }
         }
-        _ => {}
+        Some(Outcome::NotPublished { message }) => {
+            lines.push(format!("\n{} was built, but could not be published in full:", host.host));
+            lines.extend(message.lines().map(indented));
+        }
+        Some(Outcome::Built | Outcome::Unchanged) | None => {}
     }
     lines
 }

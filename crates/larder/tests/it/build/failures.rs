@@ -122,7 +122,7 @@ fn a_rev_file_that_a_crash_left_behind_the_ledger_is_mended_even_if_the_host_fai
 }
 
 #[test]
-fn a_host_whose_name_would_lead_elsewhere_is_an_error_and_touches_no_file() {
+fn a_name_that_would_lead_elsewhere_is_reported_touches_no_file_and_stops_no_other_host() {
     for name in ["a/b", "..", "../../escape", "a b", "a\"b", "-x", "$(echo x)", "", "a\\nb"] {
         let (server, fleet) = SmallFleet::with_server(NixVersion::V2_34, "");
         let _ = fleet.set_hosts(&[("alpha", ""), (name, "")]);
@@ -135,13 +135,30 @@ fn a_host_whose_name_would_lead_elsewhere_is_an_error_and_touches_no_file() {
             };
         let before = files(&server);
         let refused = server.build(&[]).failure();
-        assert_eq!(refused.code(), 1, "{refused}");
-        assert!(refused.stderr.contains("cannot be a host's name"), "{refused}");
+        assert_eq!(refused.code(), 3, "{refused}");
+        assert!(refused.stdout.contains("cannot be a host's name"), "{refused}");
+        assert!(server.rev("alpha").is_some(), "{name:?}");
         let mut after = files(&server);
-        after.retain(|path| !path.ends_with("/state"));
+        let expected = ["/state", "/alpha.rev", "/rev"];
+        after.retain(|path| !expected.iter().any(|end| path.ends_with(end)));
         assert_eq!(after, before, "{name:?}");
-        assert!(!server.state_dir().join("run").exists(), "{name:?}");
     }
+}
+
+#[test]
+fn a_host_that_cannot_be_published_keeps_no_other_from_it_and_no_later_run() {
+    let (server, fleet) = SmallFleet::with_server(NixVersion::V2_34, "");
+    let _ = fleet.set_hosts(&[("alpha", ""), ("beta", "")]);
+    let in_the_way = server.rev_dir().join("alpha.rev");
+    std::fs::create_dir_all(in_the_way.join("full")).unwrap();
+    let run = server.build(&[]).failure();
+    assert_eq!(run.code(), 3, "{run}");
+    assert!(run.stdout.contains("alpha was built, but could not be published"), "{run}");
+    assert!(run.stdout.contains("alpha.rev"), "{run}");
+    assert!(server.rev("beta").is_some());
+    std::fs::remove_dir_all(&in_the_way).unwrap();
+    let _ = server.build(&["beta"]).success();
+    assert!(server.rev("alpha").is_some(), "mended by the next run, whichever host that is for");
 }
 
 #[test]

@@ -1,0 +1,110 @@
+//! What is said of a run when it has ended.
+
+use std::path::PathBuf;
+
+use larder_formats::{lock_file::InputChange, store_path::StorePath};
+use serde::Serialize;
+
+use super::{evaluate::Evaluated, plan::BuildPlan, source::WorkTree, update::Update};
+use crate::{host::HostName, ledger::Outcome};
+
+/// How a run ended.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The commit that was built from.
+    pub commit: Option<String>,
+    /// What the lock update changed.
+    pub changes: Vec<Change>,
+    /// Names in `nixosConfigurations` that no host can have; nothing was done about them.
+    pub unusable: Vec<String>,
+    /// Each host, in order of name.
+    pub hosts: Vec<HostReport>,
+    /// Derivations built.
+    pub built: usize,
+    /// Paths downloaded.
+    pub fetched: usize,
+    /// The whole log of the build.
+    pub log: Option<PathBuf>,
+}
+
+/// An input that the lock update moved.
+#[derive(Debug, Serialize)]
+pub struct Change {
+    /// The input.
+    pub input: String,
+    /// Where it was locked.
+    pub from: Option<String>,
+    /// Where it is locked now.
+    pub to: Option<String>,
+}
+
+/// How a run ended for a host.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostReport {
+    /// The host.
+    pub host: HostName,
+    /// What it needed.
+    pub plan: Option<BuildPlan>,
+    /// Its system.
+    pub store_path: Option<StorePath>,
+    /// How it ended; nothing for a run that was to stop before.
+    pub outcome: Option<Outcome>,
+    /// The number it was published under.
+    pub revision: Option<u64>,
+}
+
+/// A host on its way.
+pub(super) struct Job {
+    pub(super) host: HostName,
+    pub(super) plan: Option<BuildPlan>,
+    pub(super) state: Result<Evaluated, Outcome>,
+}
+
+impl Report {
+    /// Whether every host did as it should.
+    pub fn is_good(&self) -> bool {
+        let good = |host: &HostReport| host.outcome.as_ref().is_none_or(Outcome::is_good);
+        self.unusable.is_empty() && self.hosts.iter().all(good)
+    }
+
+    /// A report that says nothing of any host yet.
+    pub(super) fn empty(tree: &WorkTree) -> Self {
+        Self {
+            commit: tree.commit.clone(),
+            changes: Vec::new(),
+            unusable: Vec::new(),
+            hosts: Vec::new(),
+            built: 0,
+            fetched: 0,
+            log: None,
+        }
+    }
+
+    pub(super) fn new(tree: &WorkTree, update: &Update) -> Self {
+        let change = |change: &InputChange| Change {
+            input: change.name.clone(),
+            from: change.from.as_ref().map(|input| input.description.clone()),
+            to: change.to.as_ref().map(|input| input.description.clone()),
+        };
+        let changes = update.changes.iter().map(change).collect();
+        Self { changes, ..Self::empty(tree) }
+    }
+}
+
+impl HostReport {
+    pub(super) fn planned(job: Job) -> Self {
+        let (store_path, outcome) = match job.state {
+            Ok(evaluated) => (Some(evaluated.output), None),
+            Err(outcome) => (None, Some(outcome)),
+        };
+        Self { host: job.host, plan: job.plan, store_path, outcome, revision: None }
+    }
+
+    pub(super) fn done(job: &Job, outcome: Outcome) -> Self {
+        let store_path = job.state.as_ref().ok().map(|evaluated| evaluated.output.clone());
+        let (host, plan) = (job.host.clone(), job.plan.clone());
+        Self { host, plan, store_path, outcome: Some(outcome), revision: None }
+    }
+}
