@@ -148,6 +148,8 @@ impl Ledger {
         // writer that was killed left half done. Otherwise nothing could be read until the next one.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let ledger = Self::connect(path, flags)?;
+        let reading_only = ledger.connection().pragma_update(None, "query_only", true);
+        reading_only.map_err(|source| ledger.sqlite(source))?;
         ledger.check_version()?;
         Ok(Some(ledger))
     }

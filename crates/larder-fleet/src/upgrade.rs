@@ -11,11 +11,11 @@ mod servers;
 mod state;
 mod tree;
 
-pub use activate::{Activation, ActivationError, Switched, activate, running_system};
+pub use activate::{Activation, ActivationError, Switched, Target, activate, running_system};
 pub use flake::{FlakeBuild, FlakeBuildError, Lock};
 pub use prebuilt::{PrebuiltError, fetch, plan};
 pub use servers::{Offer, OfferError, Server, ServerFailure, SshServer, ask};
-pub use state::{Accepted, ClientState, StateError};
+pub use state::{Accepted, ClientState, StateError, folder};
 pub use tree::TreeError;
 
 /// This machine's system type, as Nix calls it: `x86_64-linux`.

@@ -136,10 +136,10 @@ impl Night {
         cancel: &CancellationToken,
     ) -> Result<Report, NightError> {
         let _lock = RunLock::take(&self.state_dir, (self.clock)())?;
-        if let Some(publisher) = &self.publisher {
-            if let Err(error) = publisher.repair() {
-                observer.notice(Notice::Message(&error.to_string()));
-            }
+        if let Some(publisher) = &self.publisher
+            && let Err(error) = publisher.repair()
+        {
+            observer.notice(Notice::Message(&error.to_string()));
         }
         let (tree, update) = self.prepare(options, observer, cancel).await?;
         let Hosts { hosts, unusable } =
@@ -170,6 +170,10 @@ impl Night {
             let common = Common { run, flake, tree: &tree, lock, sources: &sources, now };
             for (job, host) in jobs.iter().zip(&mut report.hosts) {
                 self.publish(publisher, &common, job, (host, cancel)).await?;
+                if let Some(Outcome::NotPublished { message }) = &host.outcome {
+                    let text = format!("{} was built, but not published: {message}", job.host);
+                    observer.notice(Notice::Message(&text));
+                }
                 if let Some(outcome) = &host.outcome {
                     publisher.ledger.record(run, &job.host, now, outcome)?;
                 }

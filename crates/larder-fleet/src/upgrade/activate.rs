@@ -8,10 +8,11 @@ use std::{
 use larder_formats::store_path::{StoreDir, StorePath};
 use larder_nix::{
     command::{CancellationToken, CommandError, Invocation},
-    nix::Nix,
+    nix::{Nix, NixError},
 };
 
-use super::state::{ClientState, StateError};
+use super::state::{ClientState, StateError, folder};
+use crate::night::{Notice, Observer};
 
 /// What `switch-to-configuration` is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,9 @@ pub enum ActivationError {
     /// A program could not be run.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The system of before could not be kept, so nothing was switched.
+    #[error("cannot keep the running system for a rollback: {0}; nothing was switched")]
+    Keep(#[from] NixError),
     /// The state could not be written, so nothing was switched.
     #[error("{0}; nothing was switched")]
     State(#[from] StateError),
@@ -93,26 +97,37 @@ fn follow(link: &Path, store_dir: &StoreDir) -> Option<StorePath> {
     None
 }
 
-/// Makes a system that is in the store the profile's, and activates it. The system of before is
-/// recorded first. If the activation fails, the profile stays at the new system, as NixOS leaves it: the
+/// What to switch to.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The profile to set.
+    pub profile: &'a Path,
+    /// The system, which is in the store.
+    pub system: &'a StorePath,
+    /// How to activate it.
+    pub how: Activation,
+}
+
+/// Makes a system the profile's, and activates it. What it says is handed to the observer as it comes.
+/// The system of before is recorded first, and kept from the garbage collector. If the activation fails, the profile stays at the new system, as NixOS leaves it: the
 /// boot loader may already start it.
 pub async fn activate(
     nix: &Nix,
-    target: (&Path, &StorePath),
-    how: Activation,
-    state: (&Path, &mut ClientState),
+    target: Target<'_>,
+    (state_dir, state): (&Path, &mut ClientState),
+    observer: &mut dyn Observer,
     cancel: &CancellationToken,
 ) -> Result<Switched, ActivationError> {
-    let (profile, system) = target;
-    let (state_dir, state) = state;
+    let Target { profile, system, how } = target;
     let layout = nix.layout();
     let script = layout.real_path(system).join("bin/switch-to-configuration");
     if !script.is_file() {
         return Err(ActivationError::NotASystem(layout.real_path(system)));
     }
     let before = running_system(profile, &layout.store_dir);
-    if before.is_some() && before.as_ref() != Some(system) {
-        state.previous = before;
+    if let Some(before) = before.filter(|before| before != system) {
+        nix.add_root(&before, &folder(state_dir).join("previous"), cancel).await?;
+        state.previous = Some(before);
     }
     state.save(state_dir)?;
     if how != Activation::Test {
@@ -120,7 +135,8 @@ pub async fn activate(
     }
     // From here on the switch is not cancelled: half a switch is worse than either end.
     let switch = Invocation::new(&script).arg(how.word());
-    let output = switch.run(&CancellationToken::new(), |line| tracing::info!("{line}")).await?;
+    let on_line = |line: &str| observer.notice(Notice::Message(line));
+    let output = switch.run(&CancellationToken::new(), on_line).await?;
     let status = output.finished.status;
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
     match verdict(code) {

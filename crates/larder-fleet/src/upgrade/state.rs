@@ -76,6 +76,11 @@ impl ClientState {
     }
 }
 
+/// Where the roots and the scratch files of upgrades lie.
+pub fn folder(state_dir: &Path) -> PathBuf {
+    state_dir.join("upgrade")
+}
+
 fn file(state_dir: &Path) -> PathBuf {
     state_dir.join("client.json")
 }

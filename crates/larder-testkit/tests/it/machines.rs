@@ -196,9 +196,9 @@ fn a_forge_serves_its_repositories_and_a_network_card_counts_what_comes() {
     let forge = Forge::on_machine(&machine, dir.path());
     let client = Machine::new(&network, "client", NixVersion::V2_34);
     let before = client.bytes_received();
-    let clone = ["git", "clone", "--quiet", &forge.url("repo"), "clone"];
+    let clone = ["git", "clone", "--quiet", &forge.url("repo"), "/var/lib/clone"];
     let _ = client.run(&clone).success();
-    assert_eq!(client.run(&["git", "-C", "clone", "rev-parse", "HEAD"]).text(), commit);
+    assert_eq!(client.run(&["git", "-C", "/var/lib/clone", "rev-parse", "HEAD"]).text(), commit);
     let received = client.bytes_received() - before;
     assert!((size as u64..2 * size as u64).contains(&received), "{received}");
     assert!(forge.log().contains("/repo"), "{}", forge.log());

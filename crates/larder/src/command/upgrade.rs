@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use larder_fleet::{
     host::HostName,
-    night::BuildPlan,
+    night::{BuildPlan, NightError, RunLock},
     revision::{Circumstances, Revision},
     upgrade::{
-        self, Accepted, Activation, ClientState, FlakeBuild, Lock, Offer, Server, Switched,
+        self, Accepted, Activation, ClientState, FlakeBuild, Lock, Offer, Server, Switched, Target,
         system_type,
     },
 };
 use larder_formats::store_path::StorePath;
 use larder_nix::{database::Database, nix::Nix};
+use tempfile::TempDir;
 
 use crate::{
     clock,
@@ -103,6 +104,11 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
         Some(host) => host,
         None => environment::host_name().parse()?,
     };
+    let _lock = match arguments.action {
+        // Changes nothing, and anybody may do it.
+        Action::DryRun => None,
+        _ => Some(lock(&config)?),
+    };
     let state = ClientState::load(&config.state_dir)?;
     let mut upgrade = Upgrade { context, config: &config, nix, database, host, state };
     if arguments.rollback {
@@ -191,8 +197,7 @@ impl Upgrade<'_> {
         arguments: &Arguments,
     ) -> Result<Option<StorePath>, Error> {
         let cancel = &self.context.cancel;
-        let io = |source| Error::Io { path: std::env::temp_dir(), source };
-        let scratch = tempfile::Builder::new().prefix("larder-upgrade-").tempdir().map_err(io)?;
+        let scratch = self.scratch(arguments.action)?;
         let wanted = (flake, &self.host);
         let build =
             FlakeBuild::prepare(wanted, lock, scratch.path(), &arguments.extra, cancel).await?;
@@ -209,9 +214,11 @@ impl Upgrade<'_> {
 
     async fn activate(&mut self, system: &StorePath, how: Activation) -> Result<Switched, Error> {
         view::note(&format!("{}: {system}", how.word()));
-        let target = (self.config.client.profile.as_path(), system);
+        let target = Target { profile: &self.config.client.profile, system, how };
         let state = (self.config.state_dir.as_path(), &mut self.state);
-        Ok(upgrade::activate(&self.nix, target, how, state, &self.context.cancel).await?)
+        let mut view = view::for_this_terminal();
+        let cancel = &self.context.cancel;
+        Ok(upgrade::activate(&self.nix, target, state, view.as_mut(), cancel).await?)
     }
 
     fn remember(&mut self, revision: &Revision) -> Result<(), Error> {
@@ -235,10 +242,37 @@ impl Upgrade<'_> {
 
     /// Where the root of what is being upgraded to lies until the profile is one.
     fn link(&self, name: &str) -> Result<PathBuf, Error> {
-        let folder = self.config.state_dir.join("upgrade");
-        std::fs::create_dir_all(&folder)
-            .map_err(|source| Error::Io { path: folder.clone(), source })?;
-        Ok(folder.join(name))
+        Ok(made(upgrade::folder(&self.config.state_dir))?.join(name))
+    }
+
+    /// An empty folder for a copy of the flake. Below the state folder, what a killed upgrade left
+    /// goes with the next one.
+    fn scratch(&self, action: Action) -> Result<TempDir, Error> {
+        let builder = tempfile::Builder::new();
+        let (folder, scratch) = if action == Action::DryRun {
+            (std::env::temp_dir(), builder.tempdir())
+        } else {
+            let folder = upgrade::folder(&self.config.state_dir).join("scratch");
+            // What is not there, or is not to be removed, shows when it is made.
+            let _ = std::fs::remove_dir_all(&folder);
+            let folder = made(folder)?;
+            let scratch = builder.tempdir_in(&folder);
+            (folder, scratch)
+        };
+        scratch.map_err(|source| Error::Io { path: folder, source })
+    }
+}
+
+/// Two upgrades at once would each record the other's system as the one before.
+fn lock(config: &Config) -> Result<RunLock, Error> {
+    let folder = upgrade::folder(&config.state_dir);
+    Ok(RunLock::take(&folder, clock::now()).map_err(NightError::from)?)
+}
+
+fn made(folder: PathBuf) -> Result<PathBuf, Error> {
+    match std::fs::create_dir_all(&folder) {
+        Ok(()) => Ok(folder),
+        Err(source) => Err(Error::Io { path: folder, source }),
     }
 }
 

@@ -190,6 +190,12 @@ impl Client {
         self.larder(&["upgrade"]).args(args).run()
     }
 
+    /// Collects what no root holds, old generations of the profile included.
+    pub(crate) fn collect_garbage(&self) {
+        let script = format!("nix-env -p {PROFILE} --delete-generations old && nix-store --gc");
+        let _ = self.machine.sh(&script).success();
+    }
+
     /// The system that runs; nothing before the first switch.
     pub(crate) fn current(&self) -> Option<String> {
         self.link("/run/current-system")
