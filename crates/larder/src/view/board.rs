@@ -37,13 +37,20 @@ struct HostProgress {
 impl Board {
     pub(super) fn new() -> Self {
         let bars = MultiProgress::new();
-        let activity = bars.add(bar());
+        let activity = begin(bars.add(ProgressBar::new_spinner()));
         Self { bars, hosts: BTreeMap::new(), activity }
     }
 
     fn set(&self, host: &HostName, text: String) {
         if let Some((bar, _)) = self.hosts.get(host) {
             bar.set_message(format!("{host}: {text}"));
+        }
+    }
+
+    fn finish(&mut self, host: &HostName, text: String) {
+        if let Some((bar, progress)) = self.hosts.get_mut(host) {
+            progress.finished = true;
+            bar.finish_with_message(format!("{host}: {text}"));
         }
     }
 
@@ -65,13 +72,18 @@ impl Observer for Board {
         match notice {
             Notice::Hosts(hosts) => {
                 for host in hosts {
-                    let bar = self.bars.insert_before(&self.activity, bar());
+                    let bar = ProgressBar::new_spinner();
+                    let bar = begin(self.bars.insert_before(&self.activity, bar));
                     bar.set_message(format!("{host}: waiting"));
                     self.hosts.insert(host.clone(), (bar, HostProgress::default()));
                 }
                 self.activity.set_message("");
             }
             Notice::Evaluating(host) => self.set(host, "evaluating".to_owned()),
+            Notice::Checked(host) => self.finish(host, "evaluates".to_owned()),
+            Notice::EvaluationFailed(host, _) => {
+                self.finish(host, "cannot be evaluated".to_owned());
+            }
             Notice::Evaluated(host, plan) => {
                 if let Some((_, progress)) = self.hosts.get_mut(host) {
                     progress.plan = plan.clone();
@@ -84,13 +96,7 @@ impl Observer for Board {
             Notice::BuildLine { derivation, line } => {
                 self.activity.set_message(format!("{}> {line}", lines::short(derivation)));
             }
-            Notice::Done(host, outcome) => {
-                let text = summary::outcome(outcome);
-                if let Some((bar, progress)) = self.hosts.get_mut(host) {
-                    progress.finished = true;
-                    bar.finish_with_message(format!("{host}: {text}"));
-                }
-            }
+            Notice::Done(host, outcome) => self.finish(host, summary::outcome(outcome)),
             Notice::Message(text) => {
                 // Standard error that has gone away takes the board with it.
                 let _ = self.bars.println(text);
@@ -130,13 +136,10 @@ impl HostProgress {
 
     fn text(&self) -> String {
         let left = self.plan.build.len().saturating_sub(self.built);
-        let mut text = format!(
-            "{} built, {} to go; {} of {} downloaded",
-            self.built,
-            left,
-            self.fetched,
-            self.plan.fetch.len()
-        );
+        let mut text = format!("{} built, {left} to go", self.built);
+        if !self.plan.fetch.is_empty() {
+            text.push_str(&format!("; {} of {} downloaded", self.fetched, self.plan.fetch.len()));
+        }
         let building: Vec<&str> = self.building.iter().map(lines::short).collect();
         if !building.is_empty() {
             text.push_str(&format!("; building {}", building.join(", ")));
@@ -145,9 +148,9 @@ impl HostProgress {
     }
 }
 
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
-    // A wrong template would show in the first test of it; the default is an honest stand-in.
+/// Has a bar tell the time. Only once it has its place: before, it would draw a line of its own.
+fn begin(bar: ProgressBar) -> ProgressBar {
+    // A wrong template would show in the first look at it; the default is an honest stand-in.
     if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed:>4} {wide_msg}") {
         bar.set_style(style);
     }
