@@ -1,6 +1,6 @@
 //! The one trait to learn.
 
-use std::{error::Error, ops::Range, pin::Pin, sync::Arc};
+use std::{error::Error, ffi::OsString, ops::Range, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use larder_formats::{
     hash::Sha256,
     nar::Listing,
     narinfo::NarInfo,
+    realisation::{Realisation, RealisationKey},
     store_path::{StorePath, StorePathHash},
 };
 
@@ -23,6 +24,39 @@ pub struct NarIdentity {
     pub path: StorePathHash,
     /// SHA-256 of the NAR.
     pub nar_hash: Sha256,
+}
+
+/// What lies at a place inside a store path.
+pub enum PathFile {
+    /// A regular file.
+    Regular {
+        /// Bytes in it.
+        size: u64,
+        /// Reads the part of it that is asked for; what reaches beyond its end is an error of the stream.
+        contents: Box<dyn FnOnce(Range<u64>) -> ByteStream + Send>,
+    },
+    /// A folder: what is in it, sorted by name.
+    Directory(Vec<FolderEntry>),
+}
+
+/// What a folder inside a store path holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderEntry {
+    /// Its name in the folder.
+    pub name: OsString,
+    /// What it is.
+    pub kind: FolderEntryKind,
+}
+
+/// What an entry of a folder is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FolderEntryKind {
+    /// A regular file, and the bytes in it.
+    Regular(u64),
+    /// A folder.
+    Directory,
+    /// A symlink, and what it says. It need not lead anywhere.
+    Symlink(OsString),
 }
 
 /// A cache could not tell: it neither has the thing nor knows that it has not.
@@ -59,18 +93,6 @@ pub trait Cache: Send + Sync {
     /// What is known about a path.
     async fn narinfo(&self, hash: StorePathHash) -> Result<Option<Arc<NarInfo>>, CacheError>;
 
-    /// The same for many paths, in their order. A source that can ask for many at once does.
-    async fn narinfos(
-        &self,
-        hashes: &[StorePathHash],
-    ) -> Result<Vec<Option<Arc<NarInfo>>>, CacheError> {
-        let mut answers = Vec::with_capacity(hashes.len());
-        for hash in hashes {
-            answers.push(self.narinfo(*hash).await?);
-        }
-        Ok(answers)
-    }
-
     /// The bytes of a NAR, uncompressed, from `range.start` up to and without `range.end`. A range that
     /// reaches beyond the NAR's end is an error of the stream.
     async fn nar(
@@ -88,4 +110,15 @@ pub trait Cache: Send + Sync {
 
     /// The log of a derivation's build, as text.
     async fn log(&self, derivation: &StorePath) -> Result<Option<ByteStream>, CacheError>;
+
+    /// What an output of a content-addressed derivation turned out to be.
+    async fn realisation(&self, key: &RealisationKey) -> Result<Option<Realisation>, CacheError>;
+
+    /// The file inside a path that lies at these names, one below the other; the path itself for none.
+    /// Symlinks inside the path are followed; what one outside of it would lead to is absent.
+    async fn file(
+        &self,
+        hash: StorePathHash,
+        names: Vec<OsString>,
+    ) -> Result<Option<PathFile>, CacheError>;
 }

@@ -1,4 +1,4 @@
-//! Everything that answers for store paths is a [`Cache`]; every feature is a wrapper around one.
+//! Everything that answers for store paths is a [`Cache`](cache::Cache); every feature is a wrapper around one.
 //!
 //! Knows nothing of HTTP: the web crate turns a cache into a binary cache server.
 

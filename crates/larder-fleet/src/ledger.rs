@@ -34,8 +34,8 @@ pub enum LedgerError {
         /// SQLite's reason.
         source: rusqlite::Error,
     },
-    /// Its folder cannot be made.
-    #[error("cannot make the folder of the ledger {path}: {source}")]
+    /// Its folder cannot be made, or not be looked into.
+    #[error("cannot get at the folder of the ledger {path}: {source}")]
     Folder {
         /// The file.
         path: PathBuf,
@@ -141,7 +141,9 @@ impl Ledger {
 
     /// Opens an existing ledger for reading; `None` if there is none yet.
     pub fn read(path: &Path) -> Result<Option<Self>, LedgerError> {
-        if !path.exists() {
+        // What cannot be looked at may be there.
+        let is_there = path.try_exists();
+        if !is_there.map_err(|source| LedgerError::Folder { path: path.to_owned(), source })? {
             return Ok(None);
         }
         // Writing is allowed to SQLite, where the system allows it, for one thing: to take back what a

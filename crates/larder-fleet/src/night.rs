@@ -18,7 +18,7 @@ mod update;
 
 pub use build::{BuildError, Limits};
 pub use check::check;
-pub use evaluate::Evaluated;
+pub use evaluate::{Evaluated, LeftOut, Wanted};
 pub use lock::{RunLock, RunLockError};
 pub use plan::BuildPlan;
 pub use progress::{Notice, Observer};

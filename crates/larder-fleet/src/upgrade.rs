@@ -17,13 +17,3 @@ pub use prebuilt::{PrebuiltError, fetch, plan};
 pub use servers::{Offer, OfferError, Server, ServerFailure, SshServer, ask};
 pub use state::{Accepted, ClientState, StateError, folder};
 pub use tree::TreeError;
-
-/// This machine's system type, as Nix calls it: `x86_64-linux`.
-pub fn system_type() -> String {
-    let machine = rustix::system::uname().machine().to_string_lossy().into_owned();
-    let machine = match machine.as_str() {
-        "i386" | "i486" | "i586" => "i686".to_owned(),
-        _ => machine,
-    };
-    format!("{machine}-linux")
-}

@@ -12,6 +12,7 @@
 //! | [`nix32`], [`hash`] | Nix's base 32, SHA-256 in every spelling Nix has |
 //! | [`signature`] | key files, `Sig:` lines and what they sign |
 //! | [`narinfo`], [`content_address`], [`cache_info`] | the text files of a binary cache |
+//! | [`realisation`] | which path an output of a content-addressed derivation is |
 //! | [`nar`] | archives: streaming decoder, encoder, listings |
 //! | [`lock_file`] | `flake.lock` |
 //! | [`internal_json`] | Nix's `--log-format internal-json` |
@@ -26,6 +27,7 @@ pub mod lock_file;
 pub mod nar;
 pub mod narinfo;
 pub mod nix32;
+pub mod realisation;
 pub mod signature;
 pub mod store_path;
 

@@ -181,6 +181,36 @@ impl NarInfo {
         text
     }
 
+    /// The same for programs, as one JSON object on one line: the fields of [`NarInfo`] by their names
+    /// here, `sigs` for the signatures, and absent where there is nothing. Harmonia's `?json` has
+    /// the same keys. Nix reads only the text.
+    #[must_use]
+    pub fn to_json(&self, store_dir: &StoreDir) -> String {
+        let references: Vec<_> = self.references.iter().map(ToString::to_string).collect();
+        let signatures: Vec<_> = self.signatures.iter().map(ToString::to_string).collect();
+        let mut json = serde_json::json!({
+            "store_path": store_dir.display(&self.store_path),
+            "url": self.url,
+            "compression": self.compression.to_string(),
+            "nar_hash": self.nar_hash.to_string(),
+            "nar_size": self.nar_size,
+            "references": references,
+            "sigs": signatures,
+        });
+        let optional = [
+            ("file_hash", self.file_hash.map(|hash| hash.to_string().into())),
+            ("file_size", self.file_size.map(serde_json::Value::from)),
+            ("deriver", self.deriver.as_ref().map(|path| path.to_string().into())),
+            ("ca", self.ca.as_ref().map(|ca| ca.to_string().into())),
+        ];
+        for (key, value) in optional {
+            if let Some(value) = value {
+                json[key] = value;
+            }
+        }
+        json.to_string()
+    }
+
     /// What its signatures sign.
     #[must_use]
     pub fn fingerprint(&self, store_dir: &StoreDir) -> String {

@@ -257,7 +257,7 @@ impl<'de> Deserialize<'de> for StorePath {
     }
 }
 
-fn check_name(name: &str) -> Result<(), StorePathError> {
+pub(crate) fn check_name(name: &str) -> Result<(), StorePathError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte);
     let first = name.split('-').next();
     let sized = !name.is_empty() && name.len() <= MAX_NAME_LEN;

@@ -22,6 +22,7 @@ pub struct Invocation {
     program: OsString,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    removed: Vec<OsString>,
     folder: Option<PathBuf>,
     log: Option<PathBuf>,
 }
@@ -68,6 +69,7 @@ impl Invocation {
             program: program.as_ref().to_owned(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            removed: Vec::new(),
             folder: None,
             log: None,
         }
@@ -92,6 +94,42 @@ impl Invocation {
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
+    }
+
+    /// Takes a variable out of the program's environment.
+    #[must_use]
+    pub fn without_env(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.removed.push(name.as_ref().to_owned());
+        self
+    }
+
+    /// For programs that run git, or are git: nobody is asked for passwords or host keys, silence ends a
+    /// connection, and where the repository is does not come from the environment.
+    #[must_use]
+    pub fn with_unattended_git(self) -> Self {
+        let settings = [
+            (
+                "core.sshCommand",
+                "ssh -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15 -o ServerAliveCountMax=4",
+            ),
+            ("http.lowSpeedLimit", "1"),
+            ("http.lowSpeedTime", "60"),
+        ];
+        let places = [
+            "GIT_DIR",
+            "GIT_WORK_TREE",
+            "GIT_INDEX_FILE",
+            "GIT_OBJECT_DIRECTORY",
+            "GIT_COMMON_DIR",
+        ];
+        let mut git = places.into_iter().fold(self, Self::without_env);
+        git =
+            git.env("GIT_TERMINAL_PROMPT", "0").env("GIT_CONFIG_COUNT", settings.len().to_string());
+        for (index, (key, value)) in settings.into_iter().enumerate() {
+            git = git.env(format!("GIT_CONFIG_KEY_{index}"), key);
+            git = git.env(format!("GIT_CONFIG_VALUE_{index}"), value);
+        }
+        git
     }
 
     /// The folder to run in.

@@ -5,6 +5,8 @@
 //! `immutable` (which would miss what other processes write), and a writer is waited for rather
 //! than reported as an error. Schema: version 10 of Nix's local store, which all of Nix 2.x use.
 
+mod realisations;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},

@@ -7,6 +7,7 @@ pub mod build_log;
 pub mod command;
 pub mod database;
 pub mod dump;
+pub mod files;
 pub mod layout;
 pub mod nix;
 pub mod read_ahead;

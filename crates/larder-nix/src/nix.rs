@@ -81,7 +81,7 @@ impl Nix {
     /// One of Nix's commands (`nix-store`, `nix-instantiate`, `nix`, …), pointed at the store, with
     /// flakes allowed whatever the machine's nix.conf says.
     pub fn command(&self, program: &str) -> Invocation {
-        let invocation = Invocation::new(program);
+        let invocation = Invocation::new(program).with_unattended_git();
         let invocation = match self.layout.uri.as_str() {
             "" | "auto" => invocation,
             uri => invocation.env("NIX_REMOTE", uri),
@@ -89,8 +89,21 @@ impl Nix {
         invocation.args(["--extra-experimental-features", "nix-command flakes"])
     }
 
+    /// This machine's system type, as Nix calls it: `x86_64-linux`.
+    pub async fn system(&self, cancel: &CancellationToken) -> Result<String, NixError> {
+        let command = self.command("nix-instantiate").args([
+            "--eval",
+            "--json",
+            "--expr",
+            "builtins.currentSystem",
+        ]);
+        let answer = command.output(cancel).await?.text();
+        serde_json::from_str(&answer)
+            .map_err(|_| NixError::Answer { command: command.to_string(), answer })
+    }
+
     /// Realises a derivation or a store path and makes `link` a garbage-collector root for it, with
-    /// no moment in between at which the collector could take it. Returns the real path linked to.
+    /// no moment in between at which the collector could take it.
     pub async fn add_root(
         &self,
         path: &StorePath,

@@ -4,6 +4,7 @@
 //! decides nothing about store paths itself. [`router::router`] names every route.
 
 mod error;
+mod files;
 mod fleet;
 mod landing;
 mod logs;
@@ -11,6 +12,7 @@ mod nar;
 mod narinfo;
 mod paced;
 mod range;
+mod realisation;
 pub mod router;
 pub mod server;
 pub mod site;

@@ -11,7 +11,7 @@ use async_compression::tokio::bufread::ZstdEncoder;
 use axum::{
     body::Body,
     extract::{Path, Query, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, header},
     response::{IntoResponse, Response},
 };
 use futures::TryStreamExt;
@@ -47,7 +47,6 @@ pub(crate) async fn nar(
     let part = range::requested(&headers, size, &etag)?;
     let encode = site.compress_nars && part.is_none() && accepts_zstd(&headers);
     let range = part.clone().unwrap_or(0..size);
-    let length = range.end - range.start;
     let body = if method == Method::HEAD {
         Body::empty()
     } else {
@@ -65,19 +64,7 @@ pub(crate) async fn nar(
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("zstd"));
         return Ok(response);
     }
-    if let Ok(etag) = HeaderValue::from_str(&etag) {
-        headers.insert(header::ETAG, etag);
-    }
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    if let Some(part) = part {
-        // Never empty: an empty range is not satisfiable.
-        let text = format!("bytes {}-{}/{size}", part.start, part.end - 1);
-        if let Ok(text) = HeaderValue::from_str(&text) {
-            headers.insert(header::CONTENT_RANGE, text);
-        }
-        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-    }
+    range::describe(&mut response, part, size, &etag);
     Ok(response)
 }
 

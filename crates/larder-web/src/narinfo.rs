@@ -1,11 +1,11 @@
-//! `/nix-cache-info`, `/<hash>.narinfo` and `/<hash>.ls`.
+//! `/nix-cache-info`, `/<hash>.narinfo` (as JSON with `?json`) and `/<hash>.ls`.
 
 use std::sync::Arc;
 
 use axum::{
     Extension,
     body::Bytes,
-    extract::{Path, State},
+    extract::{Path, RawQuery, State},
     http::header,
     response::{IntoResponse, Response},
 };
@@ -65,10 +65,16 @@ pub(crate) async fn narinfo_or_listing(
     State(site): Shared,
     Extension(remembered): Extension<Arc<Remembered>>,
     Path(file): Path<String>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, WebError> {
     let (stem, ending) = file.split_once('.').ok_or(WebError::Absent)?;
     let hash: StorePathHash = stem.parse().map_err(|_| WebError::Absent)?;
     match ending {
+        "narinfo" if query.is_some_and(|query| asks_for_json(&query)) => {
+            let info = site.cache.narinfo(hash).await?.ok_or(WebError::Absent)?;
+            let json = info.to_json(&site.cache.info().store_dir);
+            Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+        }
         "narinfo" => {
             let text = remembered.narinfo(&site, hash).await?.ok_or(WebError::Absent)?;
             Ok(([(header::CONTENT_TYPE, "text/x-nix-narinfo")], text).into_response())
@@ -79,4 +85,9 @@ pub(crate) async fn narinfo_or_listing(
         }
         _ => Err(WebError::Absent),
     }
+}
+
+/// `?json`, alone or among other parameters, with or without a value.
+fn asks_for_json(query: &str) -> bool {
+    query.split('&').any(|parameter| parameter.split('=').next() == Some("json"))
 }

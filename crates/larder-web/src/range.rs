@@ -1,8 +1,11 @@
-//! `Range`, as far as a NAR needs it: one range of bytes (RFC 9110, section 14).
+//! `Range`, as far as a NAR or a file needs it: one range of bytes (RFC 9110, section 14).
 
 use std::ops::Range;
 
-use axum::http::{HeaderMap, header};
+use axum::{
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::Response,
+};
 
 use crate::error::WebError;
 
@@ -25,6 +28,26 @@ pub(crate) fn requested(
         }
         Some(Spec::Last(0)) => Err(WebError::Range { size }),
         Some(Spec::Last(length)) => Ok(Some(size.saturating_sub(length)..size)),
+    }
+}
+
+/// Says in a response which part of `size` bytes it holds, all of them for nothing, and that parts may
+/// be asked for.
+pub(crate) fn describe(response: &mut Response, part: Option<Range<u64>>, size: u64, etag: &str) {
+    let headers = response.headers_mut();
+    if let Ok(etag) = HeaderValue::from_str(etag) {
+        headers.insert(header::ETAG, etag);
+    }
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    let length = part.as_ref().map_or(size, |part| part.end - part.start);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    if let Some(part) = part {
+        // Never empty: an empty range is not satisfiable.
+        let text = format!("bytes {}-{}/{size}", part.start, part.end - 1);
+        if let Ok(text) = HeaderValue::from_str(&text) {
+            headers.insert(header::CONTENT_RANGE, text);
+        }
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
 }
 
@@ -51,8 +74,6 @@ fn parse(value: &str) -> Option<Spec> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn ask(range: &str, if_range: Option<&'static str>) -> Result<Option<Range<u64>>, String> {

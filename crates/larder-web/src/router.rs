@@ -11,7 +11,7 @@ use axum::{
 };
 
 use crate::{
-    fleet, landing, logs, nar, narinfo,
+    files, fleet, landing, logs, nar, narinfo, realisation,
     site::{Shared, Site},
 };
 
@@ -24,6 +24,9 @@ pub fn router(site: Site) -> Router {
         .route("/{file}", get(narinfo::narinfo_or_listing).layer(remembered))
         .route("/nar/{file}", get(nar::nar))
         .route("/log/{name}", get(logs::log))
+        .route("/realisations/{file}", get(realisation::by_hash))
+        .route("/build-trace-v2/{derivation}/{file}", get(realisation::by_path))
+        .route("/serve/{*file}", get(files::file))
         .route("/fleet", get(fleet::overview))
         .route("/fleet/{file}", get(fleet::host))
         .route("/health", get(health))

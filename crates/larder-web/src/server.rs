@@ -1,22 +1,32 @@
 //! Listening, answering, and stopping without cutting an answer short.
 
+mod accept;
+mod alarm;
+mod answer;
+mod connection;
+mod limits;
+mod phase;
+mod watched;
+
 use std::{
     fmt, io,
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
-    time::Duration,
+    sync::Arc,
 };
 
-use axum::{Router, serve::ListenerExt};
+use axum::Router;
+use hyper_util::service::TowerToHyperService;
+use listenfd::ListenFd;
 use tokio::{
     net::{TcpListener, UnixListener, UnixStream},
-    task::JoinSet,
+    sync::Semaphore,
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How long answers under way may take to end after the server was told to stop.
-const GRACE: Duration = Duration::from_secs(30);
+pub use self::limits::Limits;
+use self::{accept::Accepting, connection::Common};
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +52,8 @@ impl fmt::Display for Address {
 pub enum Listening {
     /// TCP.
     Tcp(TcpListener),
-    /// A unix socket, and its file, which goes when the server does.
-    Unix(UnixListener, PathBuf),
+    /// A unix socket, and its file where that is ours, and goes when the server does.
+    Unix(UnixListener, Option<PathBuf>),
 }
 
 /// An address that cannot be listened on, or a listener that failed.
@@ -63,9 +73,17 @@ pub enum ServerError {
         /// The system's reason.
         source: io::Error,
     },
-    /// Accepting connections failed.
-    #[error("the server failed: {0}")]
-    Serve(io::Error),
+    /// What the service manager handed over cannot be listened on.
+    #[error(
+        "socket {number} from the service manager cannot be listened on: {source}. Larder takes \
+         `ListenStream=` sockets with `Accept=no`"
+    )]
+    Inherited {
+        /// Which of them, from 0.
+        number: usize,
+        /// The reason.
+        source: io::Error,
+    },
 }
 
 impl Listening {
@@ -83,6 +101,20 @@ impl Listening {
         })
     }
 
+    /// What a service manager already listens on for us: systemd's socket activation, in its order.
+    /// Nothing, when there is none.
+    ///
+    /// Source: sd_listen_fds(3).
+    pub fn inherited() -> Result<Vec<Self>, ServerError> {
+        let mut sockets = ListenFd::from_env();
+        let count = sockets.len();
+        let take = |number| {
+            inherited(&mut sockets, number)
+                .map_err(|source| ServerError::Inherited { number, source })
+        };
+        (0..count).map(take).collect()
+    }
+
     /// The address that is really listened on: with port 0 the system chose one.
     pub fn address(&self) -> Option<Address> {
         match self {
@@ -90,7 +122,10 @@ impl Listening {
                 let address = listener.local_addr().ok()?;
                 Some(Address::Tcp(address.ip().to_string(), address.port()))
             }
-            Self::Unix(_, path) => Some(Address::Unix(path.clone())),
+            Self::Unix(listener, _) => {
+                let address = listener.local_addr().ok()?;
+                Some(Address::Unix(address.as_pathname()?.to_owned()))
+            }
         }
     }
 }
@@ -107,49 +142,56 @@ async fn unix(path: &Path) -> io::Result<Listening> {
             Err(error) => return Err(error),
         }
     }
-    Ok(Listening::Unix(UnixListener::bind(path)?, path.to_owned()))
+    Ok(Listening::Unix(UnixListener::bind(path)?, Some(path.to_owned())))
+}
+
+fn inherited(sockets: &mut ListenFd, number: usize) -> io::Result<Listening> {
+    if let Ok(Some(listener)) = sockets.take_tcp_listener(number) {
+        listener.set_nonblocking(true)?;
+        return Ok(Listening::Tcp(TcpListener::from_std(listener)?));
+    }
+    let listener = sockets.take_unix_listener(number)?.ok_or(io::ErrorKind::NotFound)?;
+    listener.set_nonblocking(true)?;
+    Ok(Listening::Unix(UnixListener::from_std(listener)?, None))
 }
 
 /// Answers on all of these until told to stop, then lets answers under way end.
 pub async fn serve(
     listening: Vec<Listening>,
     router: Router,
+    limits: Limits,
     stop: CancellationToken,
-) -> Result<(), ServerError> {
-    let mut tasks = JoinSet::new();
-    let mut sockets = Vec::new();
+) {
+    let grace = limits.grace;
+    let accepting = Accepting {
+        places: Arc::new(Semaphore::new(limits.connections)),
+        connections: TaskTracker::new(),
+        common: Arc::new(Common {
+            router: TowerToHyperService::new(router),
+            limits,
+            stop: stop.clone(),
+        }),
+    };
+    let listeners = TaskTracker::new();
+    let mut files = Vec::new();
     for listener in listening {
-        let (router, stop) = (router.clone(), stop.clone());
         match listener {
-            Listening::Tcp(listener) => {
-                let listener = listener.tap_io(|stream| {
-                    // A narinfo is smaller than a packet, and somebody waits for it.
-                    let _ = stream.set_nodelay(true);
-                });
-                let server = axum::serve(listener, router);
-                tasks.spawn(server.with_graceful_shutdown(stop.cancelled_owned()).into_future());
-            }
-            Listening::Unix(listener, path) => {
-                sockets.push(path);
-                let server = axum::serve(listener, router);
-                tasks.spawn(server.with_graceful_shutdown(stop.cancelled_owned()).into_future());
+            Listening::Tcp(listener) => drop(listeners.spawn(accepting.clone().on(listener))),
+            Listening::Unix(listener, file) => {
+                files.extend(file);
+                drop(listeners.spawn(accepting.clone().on(listener)));
             }
         }
     }
     stop.cancelled().await;
-    let ended = timeout(GRACE, async {
-        while let Some(ended) = tasks.join_next().await {
-            ended.map_err(io::Error::other).flatten().map_err(ServerError::Serve)?;
-        }
-        Ok(())
-    })
-    .await;
-    for path in sockets {
-        // It may be gone already.
-        let _ = std::fs::remove_file(path);
-    }
-    ended.unwrap_or_else(|_| {
+    listeners.close();
+    listeners.wait().await;
+    accepting.connections.close();
+    if timeout(grace, accepting.connections.wait()).await.is_err() {
         tracing::warn!("some answers took too long and were cut short");
-        Ok(())
-    })
+    }
+    for file in files {
+        // It may be gone already.
+        let _ = std::fs::remove_file(file);
+    }
 }

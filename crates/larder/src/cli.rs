@@ -81,7 +81,7 @@ async fn dispatch(cli: Cli) -> Result<Done, Error> {
     let cancel = lifecycle::stop_on_signals()
         .map_err(|source| Error::Io { path: PathBuf::from("signals"), source })?;
     let context = Context::new(cli.config, cancel);
-    match cli.command {
+    let done = match cli.command {
         Command::Serve(arguments) => serve::run(&context, &arguments).await,
         Command::Build(arguments) => build::run(&context, &arguments).await,
         Command::Check(arguments) => check::run(&context, &arguments).await,
@@ -89,7 +89,9 @@ async fn dispatch(cli: Cli) -> Result<Done, Error> {
         Command::Key(arguments) => key::run(&context, &arguments).await,
         Command::Config(arguments) => config::run(&context, &arguments),
         Command::Init(arguments) => init::run(&context, &arguments),
-    }
+    };
+    // Whatever was under way when the program was told to stop then failed, which says nothing.
+    done.map_err(|error| if context.cancel.is_cancelled() { error.cancelled() } else { error })
 }
 
 fn complain(text: &str, status: u8) -> ExitCode {

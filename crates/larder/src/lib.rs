@@ -9,5 +9,6 @@ mod environment;
 mod keys;
 mod lifecycle;
 mod report;
+mod service_manager;
 pub mod view;
 mod wiring;

@@ -45,6 +45,8 @@ pub(crate) enum Error {
         .0.display()
     )]
     ConfigExists(PathBuf),
+    #[error("cancelled")]
+    Cancelled,
     #[error("no flake is configured: set `flake` under [build]")]
     NoFlake,
     #[error("no server is configured: set `servers` under [client]")]
@@ -98,15 +100,25 @@ pub(crate) enum Error {
     Io { path: PathBuf, source: io::Error },
 }
 
+impl Error {
+    /// The same, for a command that was told to stop meanwhile. A switch that was begun is not stopped,
+    /// and what it came to is told.
+    pub(crate) fn cancelled(self) -> Self {
+        match self {
+            Self::Night(NightError::Cancelled) | Self::Activation(_) => self,
+            other => {
+                tracing::debug!(error = %other, "cancelled");
+                Self::Cancelled
+            }
+        }
+    }
+}
+
 /// The exit status of a command that failed so. Documented in docs/commands.md.
 pub(crate) fn failure(error: &Error) -> u8 {
     match error {
         Error::Night(NightError::Lock(larder_fleet::night::RunLockError::Held { .. })) => 75,
-        Error::Night(NightError::Cancelled)
-        | Error::Offer(OfferError::Cancelled)
-        | Error::Command(CommandError::Cancelled { .. })
-        | Error::Nix(NixError::Command(CommandError::Cancelled { .. }))
-        | Error::FlakeBuild(FlakeBuildError::Command(CommandError::Cancelled { .. })) => 130,
+        Error::Cancelled | Error::Night(NightError::Cancelled) => 130,
         Error::Offer(OfferError::Refused { .. })
         | Error::Prebuilt(PrebuiltError::Altered { .. }) => 5,
         Error::Config(_)
@@ -128,7 +140,7 @@ pub(crate) fn failure(error: &Error) -> u8 {
         | Error::Flake(_)
         | Error::Ledger(_)
         | Error::Night(_)
-        | Error::Offer(OfferError::All(_))
+        | Error::Offer(_)
         | Error::FlakeBuild(_)
         | Error::Prebuilt(_)
         | Error::Activation(_)

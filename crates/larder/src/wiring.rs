@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use larder_cache::{layer::Signing, source::LocalStore};
 use larder_fleet::{
     ledger::Ledger,
-    night::{FlakeSource, Limits, Night, Publisher, ledger_file},
+    night::{FlakeSource, Limits, Night, Publisher, Wanted, ledger_file},
     upgrade,
 };
 use larder_formats::signature::{PublicKey, SecretKey};
@@ -28,14 +28,9 @@ pub(crate) fn layout(config: &Config) -> Result<StoreLayout, Error> {
     Ok(StoreLayout::resolve(config.serve.store.as_str(), &environment::nix())?)
 }
 
-/// Nix and its database, for that store.
-pub(crate) async fn nix(
-    config: &Config,
-    cancel: &CancellationToken,
-) -> Result<(Nix, Database), Error> {
-    let layout = layout(config)?;
-    let nix = Nix::detect(layout.clone(), cancel).await?;
-    Ok((nix, Database::open(&layout)?))
+/// Nix, for that store.
+pub(crate) async fn nix(config: &Config, cancel: &CancellationToken) -> Result<Nix, Error> {
+    Ok(Nix::detect(layout(config)?, cancel).await?)
 }
 
 /// What `larder serve` answers with.
@@ -76,14 +71,15 @@ pub(crate) async fn night(
     let flake = config.build.flake.as_ref().ok_or(Error::NoFlake)?;
     let source = FlakeSource::parse(flake.as_str())?;
     let publisher = if publish { Some(publisher(config)?) } else { None };
-    let (nix, database) = nix(config, cancel).await?;
+    let nix = nix(config, cancel).await?;
+    let database = Database::open(nix.layout())?;
     Ok(Night {
         nix,
         database,
         state_dir: config.state_dir.clone(),
         flake: flake.to_string(),
         source,
-        hosts: config.build.hosts.clone().unwrap_or_default(),
+        hosts: config.build.hosts.clone().map_or(Wanted::All, Wanted::Configured),
         limits: Limits { max_jobs: config.build.max_jobs, cores: config.build.cores },
         publisher,
         clock: clock::now,

@@ -1,10 +1,10 @@
-//! Signs narinfos on the fly.
+//! Signs narinfos and realisations on the fly.
 //!
 //! For a store whose paths were built here and never signed. The signatures that a path already has
 //! are kept; each configured key adds one. A signature is made once per fingerprint and remembered,
 //! so a path that was deleted and built again with other bytes gets its own.
 
-use std::{ops::Range, sync::Arc};
+use std::{ffi::OsString, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use larder_formats::{
@@ -12,17 +12,18 @@ use larder_formats::{
     hash::Sha256,
     nar::Listing,
     narinfo::NarInfo,
+    realisation::{Realisation, RealisationKey},
     signature::{SecretKey, Signature},
     store_path::{StorePath, StorePathHash},
 };
 use moka::sync::Cache as Memory;
 
-use crate::cache::{ByteStream, Cache, CacheError, NarIdentity};
+use crate::cache::{ByteStream, Cache, CacheError, NarIdentity, PathFile};
 
 /// Signatures remembered: some 30 MB with one key.
 const REMEMBERED: u64 = 100_000;
 
-/// A cache whose narinfos are signed by these keys, too.
+/// A cache whose narinfos and realisations are signed by these keys, too.
 pub struct Signing<C> {
     inner: C,
     keys: Vec<SecretKey>,
@@ -80,5 +81,22 @@ impl<C: Cache> Cache for Signing<C> {
 
     async fn log(&self, derivation: &StorePath) -> Result<Option<ByteStream>, CacheError> {
         self.inner.log(derivation).await
+    }
+
+    async fn realisation(&self, key: &RealisationKey) -> Result<Option<Realisation>, CacheError> {
+        let mut realisation = self.inner.realisation(key).await?;
+        // Asked for once per derivation that a client would build, so nothing is remembered.
+        for key in &self.keys {
+            realisation.iter_mut().for_each(|realisation| realisation.sign_with(key));
+        }
+        Ok(realisation)
+    }
+
+    async fn file(
+        &self,
+        hash: StorePathHash,
+        names: Vec<OsString>,
+    ) -> Result<Option<PathFile>, CacheError> {
+        self.inner.file(hash, names).await
     }
 }

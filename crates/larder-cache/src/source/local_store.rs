@@ -4,7 +4,7 @@
 //! ever stale. NARs are made while they are sent. A path collected in the middle of an answer ends
 //! that answer with an error; it never turns into wrong bytes of the right length.
 
-use std::{ops::Range, sync::Arc};
+use std::{ffi::OsString, fs::File, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -12,18 +12,22 @@ use larder_formats::{
     cache_info::CacheInfo,
     nar::Listing,
     narinfo::NarInfo,
+    realisation::{Realisation, RealisationKey},
     store_path::{StorePath, StorePathHash},
 };
 use larder_nix::{
     build_log::BuildLog,
     database::{Database, DatabaseError, PathInfo},
     dump::{self, Dump},
+    files,
     layout::StoreLayout,
     read_ahead,
 };
 use tokio::task::spawn_blocking;
 
-use crate::cache::{ByteStream, Cache, CacheError, NarIdentity};
+use crate::cache::{
+    ByteStream, Cache, CacheError, FolderEntry, FolderEntryKind, NarIdentity, PathFile,
+};
 
 /// A local Nix store, served as it is.
 #[derive(Clone)]
@@ -103,6 +107,59 @@ impl Cache for LocalStore {
             Box::pin(stream) as ByteStream
         }))
     }
+
+    async fn realisation(&self, key: &RealisationKey) -> Result<Option<Realisation>, CacheError> {
+        let (database, key) = (Arc::clone(&self.database), key.clone());
+        blocking(format!("looking up the realisation {key}"), move || database.realisation(&key))
+            .await
+    }
+
+    async fn file(
+        &self,
+        hash: StorePathHash,
+        names: Vec<OsString>,
+    ) -> Result<Option<PathFile>, CacheError> {
+        let Some(info) = self.path_info(hash).await? else { return Ok(None) };
+        let layout = Arc::clone(&self.layout);
+        let what = format!("looking into {}", info.path);
+        let found = blocking(what, {
+            let path = info.path.clone();
+            move || files::find(&layout.real_path(&path), &layout.store_dir, &path, &names)
+        });
+        Ok(match found.await? {
+            None => None,
+            Some(files::Found::Regular { size, file }) => {
+                let what = format!("reading {}", info.path);
+                let contents = Box::new(move |range| contents(what, file, range));
+                Some(PathFile::Regular { size, contents })
+            }
+            Some(files::Found::Directory(entries)) => {
+                Some(PathFile::Directory(entries.into_iter().map(entry).collect()))
+            }
+        })
+    }
+}
+
+fn contents(what: String, file: File, range: Range<u64>) -> ByteStream {
+    match files::Contents::new(file, range) {
+        Ok(contents) => Box::pin(
+            read_ahead::stream(contents)
+                .map(move |chunk| chunk.map_err(|error| CacheError::new(what.clone(), error))),
+        ),
+        Err(error) => {
+            let failed = Err(CacheError::new(what, error));
+            Box::pin(futures::stream::once(async { failed }))
+        }
+    }
+}
+
+fn entry(entry: files::Entry) -> FolderEntry {
+    let kind = match entry.kind {
+        files::EntryKind::Regular(size) => FolderEntryKind::Regular(size),
+        files::EntryKind::Directory => FolderEntryKind::Directory,
+        files::EntryKind::Symlink(target) => FolderEntryKind::Symlink(target),
+    };
+    FolderEntry { name: entry.name, kind }
 }
 
 fn narinfo(info: PathInfo) -> NarInfo {

@@ -1,4 +1,4 @@
--- A run of `larder build`. One without outcomes was killed before it could say anything.
+-- A run of `larder build`. One without outcomes failed, or was stopped, before it came to any host.
 create table runs (
   number  integer primary key autoincrement,
   started text not null, -- RFC 3339

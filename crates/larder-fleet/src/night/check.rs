@@ -4,13 +4,13 @@ use futures::StreamExt;
 use larder_nix::{command::CancellationToken, nix::Nix};
 
 use super::{
-    evaluate::{self, Hosts},
+    evaluate::{self, Hosts, Wanted},
     progress::{Notice, Observer},
     report::{HostReport, Report},
     run::NightError,
     source::FlakeSource,
 };
-use crate::{host::HostName, ledger::Outcome};
+use crate::ledger::Outcome;
 
 /// Evaluations at once. Each can take some gigabytes, and one core.
 const AT_ONCE: usize = 2;
@@ -19,7 +19,7 @@ const AT_ONCE: usize = 2;
 pub async fn check(
     nix: &Nix,
     source: &FlakeSource,
-    wanted: &[HostName],
+    wanted: &Wanted,
     observer: &mut dyn Observer,
     cancel: &CancellationToken,
 ) -> Result<Report, NightError> {
@@ -30,13 +30,13 @@ pub async fn check(
     let tree = source.in_place(&scratch.path().join("work"), cancel).await;
     let tree = tree.map_err(|error| stopped(error.into()))?;
     let hosts = evaluate::hosts(nix, &tree, wanted, cancel).await;
-    let Hosts { hosts, unusable } = hosts.map_err(|error| stopped(error.into()))?;
+    let Hosts { hosts, left_out } = hosts.map_err(|error| stopped(error.into()))?;
     observer.notice(Notice::Hosts(&hosts));
-    let mut report = Report { unusable, ..Report::empty(&tree) };
+    let mut report = Report { left_out, ..Report::empty(&tree) };
     let evaluations = hosts.into_iter().map(|host| {
-        let (tree, link) = (&tree, scratch.path().join(host.as_str()));
+        let tree = &tree;
         async move {
-            let evaluated = evaluate::host(nix, tree, &host, &link, cancel).await;
+            let evaluated = evaluate::host(nix, tree, &host, cancel).await;
             (host, evaluated)
         }
     });

@@ -11,12 +11,11 @@ use larder_nix::{
 use super::source::WorkTree;
 use crate::host::HostName;
 
-/// The names come in as arguments, so no host's name is ever read as Nix.
-const HOSTS: &str =
-    "{ flake }: builtins.attrNames ((builtins.getFlake flake).nixosConfigurations or { })";
-
-const TOPLEVEL: &str = "{ flake, host }: \
-    (builtins.getFlake flake).nixosConfigurations.${host}.config.system.build.toplevel";
+/// What is asked of a host. Its system type is that of the machine it is for, which is not the
+/// derivation's where a host is cross-compiled.
+const SYSTEM: &str = "host: let top = host.config.system.build.toplevel; in { \
+    derivation = top.drvPath; \
+    system = host.pkgs.stdenv.hostPlatform.system or host.config.nixpkgs.hostPlatform.system or top.system; }";
 
 /// A host's system, not built yet.
 #[derive(Clone, Debug)]
@@ -31,13 +30,39 @@ pub struct Evaluated {
     pub system: String,
 }
 
+/// Which hosts are wanted.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// Every host of the flake.
+    All,
+    /// These, as configured: one that is gone from the flake does not stop the others.
+    Configured(Vec<HostName>),
+    /// These, as somebody has just named them: one that is not there is a mistake.
+    Named(Vec<HostName>),
+}
+
 /// The hosts of a flake.
 #[derive(Debug)]
 pub(super) struct Hosts {
     /// Those to build, in order of name.
     pub hosts: Vec<HostName>,
-    /// Names that no host can have.
-    pub unusable: Vec<String>,
+    /// Those nothing can be done about.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A host that nothing could be done about.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct LeftOut {
+    /// Its name.
+    pub name: String,
+    /// Why, to stand behind the name.
+    pub reason: &'static str,
+}
+
+impl Hosts {
+    fn leave_out(&mut self, name: String, reason: &'static str) {
+        self.left_out.push(LeftOut { name, reason });
+    }
 }
 
 /// The hosts cannot be found.
@@ -66,60 +91,96 @@ pub enum HostsError {
 pub(super) async fn hosts(
     nix: &Nix,
     tree: &WorkTree,
-    wanted: &[HostName],
+    wanted: &Wanted,
     cancel: &CancellationToken,
 ) -> Result<Hosts, HostsError> {
-    let answer =
-        instantiate(nix, tree, HOSTS).args(["--eval", "--strict", "--json"]).output(cancel).await?;
+    let answer = nix
+        .command("nix")
+        .args(["eval", "--json", "--no-write-lock-file", "--apply", "builtins.attrNames"])
+        .arg(format!("{}#nixosConfigurations", tree.reference))
+        .output(cancel)
+        .await?;
     let names: Vec<String> = serde_json::from_slice(&answer.stdout)?;
     if names.is_empty() {
         return Err(HostsError::None);
     }
-    if let Some(missing) =
-        wanted.iter().find(|host| !names.iter().any(|name| name == host.as_str()))
-    {
-        return Err(HostsError::Unknown { wanted: missing.clone(), known: names });
-    }
-    let mut hosts = wanted.to_vec();
-    let mut unusable = Vec::new();
-    if wanted.is_empty() {
-        for name in names {
-            match name.parse() {
-                Ok(host) => hosts.push(host),
-                Err(_) => unusable.push(name),
+    let mut found = Hosts { hosts: Vec::new(), left_out: Vec::new() };
+    let is_there = |host: &HostName| names.iter().any(|name| name == host.as_str());
+    match wanted {
+        Wanted::All => {
+            for name in names {
+                match name.parse() {
+                    Ok(host) => found.hosts.push(host),
+                    Err(_) => found.leave_out(name, "cannot be a host's name: rename it"),
+                }
             }
         }
+        Wanted::Configured(hosts) => {
+            for host in hosts {
+                if is_there(host) {
+                    found.hosts.push(host.clone());
+                } else {
+                    found.leave_out(host.to_string(), "is configured, but not in the flake");
+                }
+            }
+        }
+        Wanted::Named(hosts) => match hosts.iter().find(|host| !is_there(host)) {
+            Some(host) => return Err(HostsError::Unknown { wanted: host.clone(), known: names }),
+            None => found.hosts.clone_from(hosts),
+        },
     }
-    hosts.sort();
-    hosts.dedup();
-    Ok(Hosts { hosts, unusable })
+    found.hosts.sort();
+    found.hosts.dedup();
+    Ok(found)
 }
 
-/// Evaluates one host to its derivation. `link` becomes a root for it.
+/// Evaluates one host to its derivation, purely, as `nix build` would.
 pub(super) async fn host(
     nix: &Nix,
     tree: &WorkTree,
     host: &HostName,
-    link: &Path,
     cancel: &CancellationToken,
 ) -> Result<Evaluated, NixError> {
-    let command = instantiate(nix, tree, TOPLEVEL)
-        .args(["--argstr", "host", host.as_str(), "--indirect", "--add-root"])
+    // A name's characters are such that quotes keep it one attribute.
+    let command = nix
+        .command("nix")
+        .args(["eval", "--json", "--no-write-lock-file", "--apply", SYSTEM])
+        .arg(format!("{}#nixosConfigurations.\"{host}\"", tree.reference));
+    let output = command.output(cancel).await?;
+    let found: Found =
+        serde_json::from_slice(&output.stdout).map_err(|_| answer(&command, &output.text()))?;
+    let store_dir = &nix.layout().store_dir;
+    let parse = |path: &str| store_dir.parse(path).map_err(|_| answer(&command, path));
+    let derivation = parse(&found.derivation)?;
+    let asked = nix.command("nix-store").args(["--query", "--outputs", &found.derivation]);
+    let outputs = asked.output(cancel).await?.text();
+    // The first output is `out`; a system has no other.
+    let output = parse(outputs.lines().next().unwrap_or_default())?;
+    Ok(Evaluated { host: host.clone(), derivation, output, system: found.system })
+}
+
+/// What [`SYSTEM`] answers.
+#[derive(serde::Deserialize)]
+struct Found {
+    derivation: String,
+    system: String,
+}
+
+/// Makes a derivation safe from the collector. (`nix eval` cannot.)
+pub(super) async fn root(
+    nix: &Nix,
+    derivation: &StorePath,
+    link: &Path,
+    cancel: &CancellationToken,
+) -> Result<(), NixError> {
+    let command = nix
+        .command("nix-instantiate")
+        .args(["--expr", "{ derivation }: import derivation", "--argstr", "derivation"])
+        .arg(nix.layout().store_dir.display(derivation))
+        .args(["--indirect", "--add-root"])
         .arg(link);
     command.output(cancel).await?;
-    let target = std::fs::read_link(link)
-        .map_err(|source| CommandError::Io { program: command.program(), source })?;
-    let derivation = nix
-        .layout()
-        .store_dir
-        .parse(&target.to_string_lossy())
-        .map_err(|_| answer(&command, &target.to_string_lossy()))?;
-    let output = ask(nix, &derivation, &["--outputs"], cancel).await?;
-    // The first output is `out`; a system has no other.
-    let output = output.lines().next().unwrap_or_default();
-    let output = nix.layout().store_dir.parse(output).map_err(|_| answer(&command, output))?;
-    let system = ask(nix, &derivation, &["--binding", "system"], cancel).await?;
-    Ok(Evaluated { host: host.clone(), derivation, output, system })
+    Ok(())
 }
 
 /// Why a host could not be evaluated: what Nix said, without our command line before it.
@@ -128,23 +189,6 @@ pub(super) fn reason(error: &NixError) -> String {
         NixError::Command(CommandError::Failed { message, .. }) => message.clone(),
         other => other.to_string(),
     }
-}
-
-fn instantiate(nix: &Nix, tree: &WorkTree, expression: &str) -> Invocation {
-    nix.command("nix-instantiate")
-        .args(["--expr", expression, "--argstr", "flake"])
-        .arg(&tree.reference)
-}
-
-async fn ask(
-    nix: &Nix,
-    derivation: &StorePath,
-    question: &[&str],
-    cancel: &CancellationToken,
-) -> Result<String, NixError> {
-    let full = nix.layout().store_dir.display(derivation);
-    let command = nix.command("nix-store").arg("--query").args(question).arg(full);
-    Ok(command.output(cancel).await?.text())
 }
 
 fn answer(command: &Invocation, answer: &str) -> NixError {

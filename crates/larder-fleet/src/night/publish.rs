@@ -88,10 +88,6 @@ impl Publisher {
     ) -> Result<Revision, PublishError> {
         let links = roots::folder(&self.state_dir, &host.host);
         self.root(nix, &links, &host.output, cancel).await?;
-        let sources = roots::sources_folder(&self.state_dir);
-        for source in common.sources {
-            self.root(nix, &sources, source, cancel).await?;
-        }
         let revision = self.describe(nix, database, common, host)?;
         let revision = self
             .ledger
@@ -103,6 +99,20 @@ impl Publisher {
         self.write_rev(&revision)?;
         self.prune(&host.host)?;
         Ok(revision)
+    }
+
+    /// Keeps the inputs' sources. Without them a system can be published all the same.
+    pub(super) async fn keep_sources(
+        &self,
+        nix: &Nix,
+        sources: &[StorePath],
+        cancel: &CancellationToken,
+    ) -> Result<(), PublishError> {
+        let links = roots::sources_folder(&self.state_dir);
+        for source in sources {
+            self.root(nix, &links, source, cancel).await?;
+        }
+        Ok(())
     }
 
     async fn root(

@@ -5,7 +5,12 @@ use std::path::PathBuf;
 use larder_formats::{lock_file::InputChange, store_path::StorePath};
 use serde::Serialize;
 
-use super::{evaluate::Evaluated, plan::BuildPlan, source::WorkTree, update::Update};
+use super::{
+    evaluate::{Evaluated, LeftOut},
+    plan::BuildPlan,
+    source::WorkTree,
+    update::Update,
+};
 use crate::{host::HostName, ledger::Outcome};
 
 /// How a run ended.
@@ -16,8 +21,8 @@ pub struct Report {
     pub commit: Option<String>,
     /// What the lock update changed.
     pub changes: Vec<Change>,
-    /// Names in `nixosConfigurations` that no host can have; nothing was done about them.
-    pub unusable: Vec<String>,
+    /// Hosts that nothing could be done about.
+    pub left_out: Vec<LeftOut>,
     /// Each host, in order of name.
     pub hosts: Vec<HostReport>,
     /// Derivations built.
@@ -66,7 +71,7 @@ impl Report {
     /// Whether every host did as it should.
     pub fn is_good(&self) -> bool {
         let good = |host: &HostReport| host.outcome.as_ref().is_none_or(Outcome::is_good);
-        self.unusable.is_empty() && self.hosts.iter().all(good)
+        self.left_out.is_empty() && self.hosts.iter().all(good)
     }
 
     /// A report that says nothing of any host yet.
@@ -74,7 +79,7 @@ impl Report {
         Self {
             commit: tree.commit.clone(),
             changes: Vec::new(),
-            unusable: Vec::new(),
+            left_out: Vec::new(),
             hosts: Vec::new(),
             built: 0,
             fetched: 0,

@@ -1,6 +1,6 @@
 //! One run, from the fetch to the publication.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use larder_formats::store_path::StorePath;
@@ -12,7 +12,7 @@ use larder_nix::{
 
 use super::{
     build::{self, BuildError, Limits, Realised, Work},
-    evaluate::{self, Evaluated, Hosts, HostsError},
+    evaluate::{self, Evaluated, Hosts, HostsError, Wanted},
     lock::{RunLock, RunLockError},
     progress::{Notice, Observer},
     publish::{Common, Publisher},
@@ -38,8 +38,8 @@ pub struct Night {
     pub flake: String,
     /// Where that is.
     pub source: FlakeSource,
-    /// The hosts to build; all if empty.
-    pub hosts: Vec<HostName>,
+    /// The hosts to build.
+    pub hosts: Wanted,
     /// How much of the machine to take.
     pub limits: Limits,
     /// Publishes what built. Without, nothing is published and nothing noted in the ledger.
@@ -75,9 +75,6 @@ pub enum NightError {
     /// Nix cannot be run.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// What was built cannot be rooted.
-    #[error("cannot protect what was built from the garbage collector: {0}")]
-    Root(#[from] NixError),
     /// Nix's database cannot be read.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -107,6 +104,9 @@ impl NightError {
         self
     }
 }
+
+/// How many runs' logs are kept, the newest included.
+const KEPT_LOGS: usize = 30;
 
 /// The folder of the roots that hold for the length of a run.
 const ROOTS: &str = "run";
@@ -141,8 +141,12 @@ impl Night {
         {
             observer.notice(Notice::Message(&error.to_string()));
         }
+        let run = match &self.publisher {
+            Some(publisher) => publisher.ledger.begin_run((self.clock)(), &self.flake)?,
+            None => 0,
+        };
         let (tree, update) = self.prepare(options, observer, cancel).await?;
-        let Hosts { hosts, unusable } =
+        let Hosts { hosts, left_out } =
             evaluate::hosts(&self.nix, &tree, &self.hosts, cancel).await?;
         observer.notice(Notice::Hosts(&hosts));
         self.fresh_folder(ROOTS)?;
@@ -151,7 +155,7 @@ impl Night {
         for host in hosts {
             jobs.push(self.evaluate(&tree, host, &roots, (observer, cancel)).await?);
         }
-        let mut report = Report { unusable, ..Report::new(&tree, &update) };
+        let mut report = Report { left_out, ..Report::new(&tree, &update) };
         if options.dry_run {
             report.hosts = jobs.into_iter().map(HostReport::planned).collect();
             return Ok(report);
@@ -164,8 +168,10 @@ impl Night {
         }
         if let Some(publisher) = &self.publisher {
             let sources = self.sources(&tree, observer, cancel).await;
+            if let Err(error) = publisher.keep_sources(&self.nix, &sources, cancel).await {
+                observer.notice(Notice::Message(&error.to_string()));
+            }
             let now = (self.clock)();
-            let run = publisher.ledger.begin_run(now, &self.flake)?;
             let (flake, lock) = (self.flake.as_str(), &update.lock);
             let common = Common { run, flake, tree: &tree, lock, sources: &sources, now };
             for (job, host) in jobs.iter().zip(&mut report.hosts) {
@@ -201,12 +207,12 @@ impl Night {
         &self,
         tree: &WorkTree,
         host: HostName,
-        roots: &std::path::Path,
+        roots: &Path,
         (observer, cancel): (&mut dyn Observer, &CancellationToken),
     ) -> Result<Job, NightError> {
         observer.notice(Notice::Evaluating(&host));
         let link = roots.join(host.as_str());
-        let evaluated = match evaluate::host(&self.nix, tree, &host, &link, cancel).await {
+        let evaluated = match self.evaluate_and_root(tree, &host, &link, cancel).await {
             Ok(evaluated) => evaluated,
             Err(_) if cancel.is_cancelled() => return Err(NightError::Cancelled),
             Err(error) => {
@@ -231,6 +237,18 @@ impl Night {
         Ok(Job { host, plan, state: Ok(evaluated) })
     }
 
+    async fn evaluate_and_root(
+        &self,
+        tree: &WorkTree,
+        host: &HostName,
+        link: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<Evaluated, NixError> {
+        let evaluated = evaluate::host(&self.nix, tree, host, cancel).await?;
+        evaluate::root(&self.nix, &evaluated.derivation, link, cancel).await?;
+        Ok(evaluated)
+    }
+
     async fn realise(
         &self,
         jobs: &[Job],
@@ -239,12 +257,12 @@ impl Night {
     ) -> Result<Realised, NightError> {
         let evaluated: Vec<Evaluated> =
             jobs.iter().filter_map(|job| job.state.as_ref().ok().cloned()).collect();
-        let log = self.fresh_folder("log")?.join("build.log");
+        let log = self.new_log()?;
         let roots = self.state_dir.join(ROOTS);
         let work = Work { limits: self.limits, roots: &roots, log: &log, observer, cancel };
         match build::realise(&self.nix, &self.database, &evaluated, work).await {
             Ok(realised) => {
-                self.hold(&evaluated, cancel).await?;
+                self.hold(&evaluated, observer, cancel).await?;
                 report.built = realised.built;
                 report.fetched = realised.fetched;
                 report.log = Some(log).filter(|log| log.exists());
@@ -260,13 +278,17 @@ impl Night {
     async fn hold(
         &self,
         hosts: &[Evaluated],
+        observer: &mut dyn Observer,
         cancel: &CancellationToken,
     ) -> Result<(), NightError> {
         let systems = self.fresh_folder(SYSTEMS)?;
         for host in hosts {
-            if self.database.is_valid(&host.output)? {
-                let link = systems.join(host.host.as_str());
-                self.nix.add_root(&host.output, &link, cancel).await?;
+            let link = systems.join(host.host.as_str());
+            if self.database.is_valid(&host.output)?
+                && let Err(error) = self.nix.add_root(&host.output, &link, cancel).await
+            {
+                // Its publication makes a root of its own, or fails and is told.
+                observer.notice(Notice::Message(&error.to_string()));
             }
         }
         Ok(())
@@ -330,6 +352,20 @@ impl Night {
         }
     }
 
+    /// A new file for the log of a build, beside those of the runs before.
+    fn new_log(&self) -> Result<PathBuf, NightError> {
+        let folder = self.state_dir.join("log");
+        let io = |source| NightError::Io { path: folder.clone(), source };
+        std::fs::create_dir_all(&folder).map_err(io)?;
+        let logs = std::fs::read_dir(&folder).map_err(io)?.filter_map(Result::ok);
+        let mut logs: Vec<PathBuf> = logs.map(|entry| entry.path()).collect();
+        logs.sort();
+        for old in logs.iter().take((logs.len() + 1).saturating_sub(KEPT_LOGS)) {
+            std::fs::remove_file(old).map_err(io)?;
+        }
+        Ok(folder.join(format!("{}.log", (self.clock)().strftime("%Y-%m-%dT%H%M%S%.3fZ"))))
+    }
+
     /// An empty folder of the state folder, whatever an earlier run left in it.
     fn fresh_folder(&self, name: &str) -> Result<PathBuf, NightError> {
         let path = self.state_dir.join(name);
@@ -343,6 +379,6 @@ impl Night {
 }
 
 /// The ledger's place in the state folder.
-pub fn ledger_file(state_dir: &std::path::Path) -> PathBuf {
+pub fn ledger_file(state_dir: &Path) -> PathBuf {
     state_dir.join("ledger.sqlite")
 }

@@ -99,6 +99,8 @@ impl FlakeSource {
         let (base, query) = text.split_once('?').unwrap_or((text, ""));
         let mut source = Parameters::parse(text, query)?;
         let path = base.strip_prefix("path:").unwrap_or(base);
+        // To Nix, a repository on this machine without a revision is the folder as it is.
+        let path = path.strip_prefix("git+file://").unwrap_or(path);
         if path.starts_with('/') {
             if source.reference.is_some() || source.revision.is_some() {
                 source.url = format!("file://{path}");
@@ -129,7 +131,7 @@ impl FlakeSource {
         if !path.join("flake.nix").is_file() {
             return Err(FlakeSourceError::NoFlake(path.clone()));
         }
-        let reference = match repository_of(path, cancel).await {
+        let reference = match repository_of(path, cancel).await? {
             None => nix_url("path", path),
             Some((top, None)) => nix_url("git+file", &top),
             Some((top, Some(folder))) => {
@@ -147,7 +149,7 @@ impl FlakeSource {
         cancel: &CancellationToken,
     ) -> Result<WorkTree, FlakeSourceError> {
         let tree = match self {
-            Self::Folder { path } => match repository_of(path, cancel).await {
+            Self::Folder { path } => match repository_of(path, cancel).await? {
                 None => copy_folder(path, work, cancel).await?,
                 Some((top, folder)) => {
                     let source = Self::Git {
@@ -320,25 +322,34 @@ impl Wanted<'_> {
     }
 }
 
-/// Git in a folder, asking nobody anything.
+/// Git in a folder, asking nobody anything, and speaking English where its words matter.
 fn git(folder: &Path) -> Invocation {
     Invocation::new("git")
         .folder(folder)
-        .env("GIT_TERMINAL_PROMPT", "0")
+        .with_unattended_git()
         .env("GIT_ALLOW_PROTOCOL", GIT_SCHEMES.join(":"))
-        .args(["-c", "core.sshCommand=ssh -o BatchMode=yes", "-c", "advice.detachedHead=false"])
+        .env("LC_ALL", "C")
+        .args(["-c", "advice.detachedHead=false"])
 }
 
-/// The top of the git repository that holds this folder, and the folder's place in it.
+/// The top of the git repository that holds this folder, and the folder's place in it; nothing, if it
+/// lies in none. That git cannot tell is an error: taking it for "in none" would take in files that
+/// git keeps out.
 pub(crate) async fn repository_of(
     folder: &Path,
     cancel: &CancellationToken,
-) -> Option<(PathBuf, Option<String>)> {
+) -> Result<Option<(PathBuf, Option<String>)>, CommandError> {
     let ask = |what: &str| git(folder).args(["rev-parse", what]);
-    let top = ask("--show-toplevel").output(cancel).await.ok()?.text();
-    let prefix = ask("--show-prefix").output(cancel).await.ok()?.text();
+    let top = match ask("--show-toplevel").output(cancel).await {
+        Ok(top) => top.text(),
+        Err(CommandError::Failed { message, .. }) if message.contains("not a git repository") => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let prefix = ask("--show-prefix").output(cancel).await?.text();
     let prefix = prefix.trim_end_matches('/').to_owned();
-    Some((PathBuf::from(top), Some(prefix).filter(|prefix| !prefix.is_empty())))
+    Ok(Some((PathBuf::from(top), Some(prefix).filter(|prefix| !prefix.is_empty()))))
 }
 
 async fn copy_folder(

@@ -1,8 +1,11 @@
 //! Switching to a system, and back.
 
 use std::{
+    fs::File,
+    io::{BufRead, BufReader},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use larder_formats::store_path::{StoreDir, StorePath};
@@ -58,6 +61,14 @@ pub enum ActivationError {
     /// The state could not be written, so nothing was switched.
     #[error("{0}; nothing was switched")]
     State(#[from] StateError),
+    /// What it says could not be written down, so nothing was switched.
+    #[error("cannot write {path}: {source}; nothing was switched")]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// It ended with a failure.
     #[error(
         "switch-to-configuration failed (exit status {status}): {meaning}. Part of {system} may be active. \
@@ -125,6 +136,8 @@ pub async fn activate(
         return Err(ActivationError::NotASystem(layout.real_path(system)));
     }
     let before = running_system(profile, &layout.store_dir);
+    // The target first: a rollback's is what `previous` has kept until now.
+    nix.add_root(system, &folder(state_dir).join("target"), cancel).await?;
     if let Some(before) = before.filter(|before| before != system) {
         nix.add_root(&before, &folder(state_dir).join("previous"), cancel).await?;
         state.previous = Some(before);
@@ -133,20 +146,77 @@ pub async fn activate(
     if how != Activation::Test {
         set_profile(nix, profile, system, cancel).await?;
     }
-    // From here on the switch is not cancelled: half a switch is worse than either end.
-    let switch = Invocation::new(&script).arg(how.word());
-    let on_line = |line: &str| observer.notice(Notice::Message(line));
-    let output = switch.run(&CancellationToken::new(), on_line).await?;
-    let status = output.finished.status;
+    let log = folder(state_dir).join("switch.log");
+    let (code, output) = switch(&script, how, &log, observer).await?;
+    verdict(code).map_err(|meaning| ActivationError::Failed {
+        status: code,
+        meaning,
+        system: system.clone(),
+        output,
+    })
+}
+
+/// Runs the script. It writes to a file, which is followed: should this process go away, with the
+/// connection that it was started over, the script loses nothing by it and comes to its end. It is not
+/// cancelled either: half a switch is worse than either end.
+async fn switch(
+    script: &Path,
+    how: Activation,
+    log: &Path,
+    observer: &mut dyn Observer,
+) -> Result<(i32, String), ActivationError> {
+    let mut follower = Follower::new(log)?;
+    let switch = Invocation::new(script).arg(how.word());
+    let running = switch.run_into(log);
+    tokio::pin!(running);
+    let status = loop {
+        tokio::select! {
+            status = &mut running => break status?,
+            () = tokio::time::sleep(FOLLOW) => follower.tell(observer),
+        }
+    };
+    follower.tell(observer);
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
-    match verdict(code) {
-        Ok(switched) => Ok(switched),
-        Err(meaning) => Err(ActivationError::Failed {
-            status: code,
-            meaning,
-            system: system.clone(),
-            output: output.finished.stderr_tail.trim().to_owned(),
-        }),
+    Ok((code, follower.end))
+}
+
+/// How often what the script wrote is looked at.
+const FOLLOW: Duration = Duration::from_millis(100);
+
+/// How many characters of what the script wrote are kept for an error.
+const END: usize = 4096;
+
+/// Reads a file that another process writes, line by line.
+struct Follower {
+    file: BufReader<File>,
+    line: Vec<u8>,
+    end: String,
+}
+
+impl Follower {
+    fn new(path: &Path) -> Result<Self, ActivationError> {
+        let log = |source| ActivationError::Log { path: path.to_owned(), source };
+        File::create(path).map_err(log)?;
+        let file = BufReader::new(File::open(path).map_err(log)?);
+        Ok(Self { file, line: Vec::new(), end: String::new() })
+    }
+
+    /// Hands on the whole lines there are.
+    fn tell(&mut self, observer: &mut dyn Observer) {
+        // What cannot be read is merely not shown; the exit status counts.
+        while matches!(self.file.read_until(b'\n', &mut self.line), Ok(read) if read > 0) {
+            if self.line.last() != Some(&b'\n') {
+                return;
+            }
+            let line = String::from_utf8_lossy(&self.line).trim_end().to_owned();
+            self.line.clear();
+            observer.notice(Notice::Message(&line));
+            self.end.push_str(&line);
+            self.end.push('\n');
+            if let Some(cut) = self.end.char_indices().rev().nth(END).map(|(index, _)| index) {
+                self.end.drain(..cut);
+            }
+        }
     }
 }
 

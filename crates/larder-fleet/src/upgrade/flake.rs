@@ -1,6 +1,10 @@
 //! Building the local flake with the server's inputs.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
 
 use larder_formats::{lock_file::LockFile, store_path::StorePath};
 use larder_nix::{
@@ -94,7 +98,7 @@ impl FlakeBuild {
         let file = folder.join("flake.lock");
         let overrides = match lock {
             Lock::File(text) => {
-                std::fs::write(&file, text)
+                replace(scratch, &folder, text)
                     .map_err(|source| FlakeBuildError::Io { path: file, source })?;
                 Vec::new()
             }
@@ -161,6 +165,19 @@ impl FlakeBuild {
             .args(&self.overrides)
             .args(&self.extra)
     }
+}
+
+/// Puts the lock file in place, in the copy and nowhere else: a link in it may lead out.
+fn replace(scratch: &Path, folder: &Path, text: &str) -> io::Result<()> {
+    if !folder.canonicalize()?.starts_with(scratch.canonicalize()?) {
+        return Err(io::Error::other("the flake's folder is a link that leads out of the flake"));
+    }
+    let file = folder.join("flake.lock");
+    match std::fs::remove_file(&file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    File::create_new(file)?.write_all(text.as_bytes())
 }
 
 /// The flake's own nixpkgs, at another commit.

@@ -42,7 +42,7 @@ pub(super) async fn copy(
     if !from.join("flake.nix").is_file() {
         return Err(TreeError::NoFlake(from.to_owned()));
     }
-    let Some((top, folder)) = repository_of(from, cancel).await else {
+    let Some((top, folder)) = repository_of(from, cancel).await? else {
         let from = from.join(".");
         Invocation::new("cp").args(["-a", "--"]).arg(from).arg(to).output(cancel).await?;
         return Ok((to.to_owned(), None));

@@ -36,7 +36,8 @@ fn every_documented_form_is_read() {
             format!("/srv/x?rev={commit}&dir=a/b"),
             git("file:///srv/x", None, Some(commit), Some("a/b")),
         ),
-        ("git+file:///srv/x".to_owned(), git("file:///srv/x", None, None, None)),
+        ("git+file:///srv/x".to_owned(), folder("/srv/x")),
+        ("git+file:///srv/x?ref=main".to_owned(), git("file:///srv/x", Some("main"), None, None)),
         (
             "git+https://example.org/x.git?ref=main&dir=fleet".to_owned(),
             git("https://example.org/x.git", Some("main"), None, Some("fleet")),

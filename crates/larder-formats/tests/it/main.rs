@@ -16,6 +16,7 @@ mod lock_file;
 mod nar_hostile;
 mod nar_round_trip;
 mod narinfo;
+mod realisation;
 mod signature;
 mod store_path;
 mod texts;

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -89,10 +90,24 @@ impl Invocation {
         Ok(Output { finished: Finished { status, stderr_tail }, stdout })
     }
 
+    /// Runs the program to its end, with everything it writes going to the end of a file. It holds no
+    /// pipe of ours and is not ended with us, so it can go on when this process goes away.
+    pub async fn run_into(&self, file: &Path) -> Result<ExitStatus, CommandError> {
+        let open = std::fs::OpenOptions::new().create(true).append(true).open(file);
+        let (out, err) =
+            open.and_then(|out| Ok((out.try_clone()?, out))).map_err(|source| self.io(source))?;
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
+        command.status().await.map_err(|source| self.io(source))
+    }
+
     #[expect(clippy::disallowed_methods, reason = "this is the one home of starting programs")]
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments);
+        for name in &self.removed {
+            command.env_remove(name);
+        }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(folder) = &self.folder {
             command.current_dir(folder);

@@ -125,6 +125,12 @@ fn hostile_names_in_every_place_are_refused() {
             format!("/fleet/{name}.rev"),
             format!("/nar/{name}/x"),
             format!("/x/{name}"),
+            format!("/serve/{name}"),
+            format!("/serve/{name}/a"),
+            format!("/serve/{}/x/{name}", parse(&path).hash()),
+            format!("/realisations/{name}.doi"),
+            format!("/realisations/sha256:{name}!{name}.doi"),
+            format!("/build-trace-v2/{name}/{name}.doi"),
         ] {
             for method in ["GET", "HEAD"] {
                 let bytes = http::ask(server.address(), &http::message(method, &target, &[]));

@@ -7,7 +7,11 @@ mod commands;
 #[cfg(test)]
 mod concurrent;
 #[cfg(test)]
+mod connections;
+#[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod files;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
@@ -22,6 +26,8 @@ mod nars;
 mod pages;
 #[cfg(test)]
 mod proxy;
+#[cfg(test)]
+mod realisations;
 #[cfg(test)]
 mod resume;
 #[cfg(test)]

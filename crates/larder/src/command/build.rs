@@ -1,6 +1,9 @@
 //! `larder build`
 
-use larder_fleet::{host::HostName, night::Options};
+use larder_fleet::{
+    host::HostName,
+    night::{Options, Wanted},
+};
 
 use crate::{
     context::{Context, say},
@@ -36,7 +39,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
     let publish = !arguments.no_publish && !arguments.dry_run;
     let mut night = wiring::night(&config, publish, &context.cancel).await?;
     if !arguments.hosts.is_empty() {
-        night.hosts.clone_from(&arguments.hosts);
+        night.hosts = Wanted::Named(arguments.hosts.clone());
     }
     let options = Options { update: arguments.update, dry_run: arguments.dry_run };
     let mut view = view::for_this_terminal();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use larder_fleet::{
     host::HostName,
-    night::{FlakeSource, check},
+    night::{FlakeSource, Wanted, check},
 };
 
 use crate::{
@@ -37,9 +37,13 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
     // Whoever checks a working copy on a laptop needs no configuration there.
     let config = context.config_or_defaults()?;
     let source = FlakeSource::parse(&flake(arguments, &config)?)?;
-    let (nix, _) = wiring::nix(&config, &context.cancel).await?;
+    let nix = wiring::nix(&config, &context.cancel).await?;
+    let wanted = match arguments.hosts.as_slice() {
+        [] => Wanted::All,
+        hosts => Wanted::Named(hosts.to_vec()),
+    };
     let mut view = view::for_this_terminal();
-    let report = check(&nix, &source, &arguments.hosts, view.as_mut(), &context.cancel).await;
+    let report = check(&nix, &source, &wanted, view.as_mut(), &context.cancel).await;
     drop(view);
     let report = report?;
     if arguments.json {

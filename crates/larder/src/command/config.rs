@@ -1,6 +1,7 @@
 //! `larder config`
 
 use clap::Subcommand;
+use larder_fleet::night::FlakeSource;
 
 use crate::{
     context::{Context, say},
@@ -26,7 +27,11 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Done, Erro
         Action::Check => {
             let config = context.config()?;
             wiring::layout(&config)?;
-            for path in &config.serve.signing_keys {
+            if let Some(flake) = &config.build.flake {
+                FlakeSource::parse(flake.as_str())?;
+            }
+            let fleet_key = Some(&config.build.fleet_key).filter(|path| path.exists());
+            for path in config.serve.signing_keys.iter().chain(fleet_key) {
                 crate::keys::read(path)?;
             }
             say(&format!("{}: good", context.config_file().display()));

@@ -94,7 +94,7 @@ async fn sign(
         .ok_or_else(|| Error::Path("no key to sign with: say `--key FILE`".to_owned()))?;
     // Nix would read a key that others can read; we do not.
     keys::read(file)?;
-    let (nix, _) = wiring::nix(&config, &context.cancel).await?;
+    let nix = wiring::nix(&config, &context.cancel).await?;
     let mut command = nix.command("nix").args(["store", "sign", "--key-file"]).arg(file);
     if recursive {
         command = command.arg("--recursive");

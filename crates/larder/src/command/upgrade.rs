@@ -9,7 +9,6 @@ use larder_fleet::{
     revision::{Circumstances, Revision},
     upgrade::{
         self, Accepted, Activation, ClientState, FlakeBuild, Lock, Offer, Server, Switched, Target,
-        system_type,
     },
 };
 use larder_formats::store_path::StorePath;
@@ -87,14 +86,13 @@ struct Upgrade<'a> {
     context: &'a Context,
     config: &'a Config,
     nix: Nix,
-    database: Database,
     host: HostName,
     state: ClientState,
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done, Error> {
     let config = context.config()?;
-    let (nix, database) = wiring::nix(&config, &context.cancel).await?;
+    let nix = wiring::nix(&config, &context.cancel).await?;
     let flake = arguments.flake.clone().or(config.client.flake.as_ref().map(ToString::to_string));
     let (flake, named) = match flake {
         Some(flake) if !arguments.prebuilt => split(&flake)?,
@@ -110,7 +108,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
         _ => Some(lock(&config)?),
     };
     let state = ClientState::load(&config.state_dir)?;
-    let mut upgrade = Upgrade { context, config: &config, nix, database, host, state };
+    let mut upgrade = Upgrade { context, config: &config, nix, host, state };
     if arguments.rollback {
         return upgrade.roll_back(arguments.action).await;
     }
@@ -127,11 +125,10 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
     };
     match (system, arguments.action.activation()) {
         (Some(system), Some(how)) => {
-            let switched = upgrade.activate(&system, how).await?;
             if let Offer::Revision(revision) = &offer {
-                upgrade.remember(revision)?;
+                upgrade.accept(revision);
             }
-            Ok(tell(&switched))
+            Ok(tell(&upgrade.activate(&system, how).await?))
         }
         (Some(system), None) => {
             say(&upgrade.nix.layout().store_dir.display(&system));
@@ -155,7 +152,7 @@ impl Upgrade<'_> {
         let here = Circumstances {
             keys,
             host: &self.host,
-            system: &system_type(),
+            system: &self.nix.system(&self.context.cancel).await?,
             store_dir: &self.nix.layout().store_dir,
             now: clock::now(),
             accepted: self.state.accepted.as_ref().map(|accepted| accepted.number),
@@ -186,7 +183,8 @@ impl Upgrade<'_> {
             return Ok(None);
         }
         let link = self.link("prebuilt")?;
-        upgrade::fetch(&self.nix, &self.database, revision, &link, cancel).await?;
+        let database = self.database()?;
+        upgrade::fetch(&self.nix, &database, revision, &link, cancel).await?;
         Ok(Some(revision.store_path.clone()))
     }
 
@@ -208,7 +206,8 @@ impl Upgrade<'_> {
         }
         let link = self.link("flake")?;
         let mut view = view::for_this_terminal();
-        let parts = (&self.nix, &self.database);
+        let database = self.database()?;
+        let parts = (&self.nix, &database);
         Ok(Some(build.build(parts, &link, view.as_mut(), cancel).await?))
     }
 
@@ -221,14 +220,14 @@ impl Upgrade<'_> {
         Ok(upgrade::activate(&self.nix, target, state, view.as_mut(), cancel).await?)
     }
 
-    fn remember(&mut self, revision: &Revision) -> Result<(), Error> {
+    /// Written down with the switch, before it begins: what was begun was accepted.
+    fn accept(&mut self, revision: &Revision) {
         self.state.accepted = Some(Accepted { number: revision.number, time: clock::now() });
-        Ok(self.state.save(&self.config.state_dir)?)
     }
 
     async fn roll_back(mut self, action: Action) -> Result<Done, Error> {
         let previous = self.state.previous.clone().ok_or(Error::NoPrevious)?;
-        if !self.database.is_valid(&previous)? {
+        if !self.database()?.is_valid(&previous)? {
             return Err(Error::PreviousGone(self.nix.layout().store_dir.display(&previous)));
         }
         match action.activation() {
@@ -238,6 +237,11 @@ impl Upgrade<'_> {
                 Ok(Done::Well)
             }
         }
+    }
+
+    /// Opened when it is needed: what only looks ahead works without the right to read it.
+    fn database(&self) -> Result<Database, Error> {
+        Ok(Database::open(self.nix.layout())?)
     }
 
     /// Where the root of what is being upgraded to lies until the profile is one.

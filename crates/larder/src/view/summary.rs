@@ -76,8 +76,8 @@ pub fn summary(report: &Report) -> String {
     for host in &report.hosts {
         lines.extend(details(host));
     }
-    for name in &report.unusable {
-        lines.push(format!("\n{name:?} cannot be a host's name, and was left out: rename it"));
+    for left_out in &report.left_out {
+        lines.push(format!("\n{:?} was left out: it {}", left_out.name, left_out.reason));
     }
     let failed =
         report.hosts.iter().filter(|host| host.outcome.as_ref().is_some_and(|o| !o.is_good()));

@@ -131,7 +131,7 @@ fn a_run_can_be_stopped_whatever_it_is_at() {
         ("build", "nix"),
         ("build", "nix-instantiate"),
         ("build", "nix-store"),
-        ("check", "nix-instantiate"),
+        ("check", "nix"),
     ] {
         let (server, fleet) = SmallFleet::with_server(NixVersion::V2_34, "");
         let path = server.path_where(command, stuck);

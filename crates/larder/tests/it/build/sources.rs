@@ -109,3 +109,29 @@ fn a_flake_that_cannot_be_fetched_is_an_error_that_names_it() {
         assert!(refused.stderr.contains(said), "{flake}: {refused}");
     }
 }
+
+#[test]
+fn a_repository_that_git_will_not_read_is_an_error_and_not_a_plain_folder() {
+    let (server, fleet) = SmallFleet::with_server(NixVersion::V2_34, "");
+    fleet.config.write("untracked-secret", "hunter2");
+    // Git refuses a repository that belongs to somebody else.
+    let owner = larder_testkit::Program::new("chown").args(["-R", "nobody"]);
+    let _ = owner.arg(fleet.config.dir()).run().success();
+    let refused = server.build(&["--dry-run"]).failure();
+    assert_eq!(refused.code(), 1, "{refused}");
+    assert!(refused.stderr.contains("safe.directory"), "{refused}");
+}
+
+#[test]
+fn a_git_directory_in_the_environment_is_left_alone() {
+    let (server, _fleet) = SmallFleet::with_server(NixVersion::V2_34, "");
+    let bystander = GitRepo::init(&server.store.work_dir().join("bystander"));
+    bystander.write("file", "mine");
+    let head = bystander.commit("mine");
+    let run = server.larder(&["build", "--dry-run"]);
+    let run = run.env("GIT_DIR", bystander.dir().join(".git")).run();
+    assert_eq!(bystander.rev(), head);
+    let branch = bystander.git(&["symbolic-ref", "HEAD"]);
+    assert!(branch.ok(), "HEAD was detached: {branch}");
+    let _ = run.success();
+}

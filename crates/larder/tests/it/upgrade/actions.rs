@@ -128,3 +128,22 @@ fn a_rollback_to_what_is_gone_all_the_same_says_so_and_changes_nothing() {
     assert!(gone.stderr.contains(&one) && gone.stderr.contains("collected"), "{gone}");
     assert_eq!(client.profile().as_deref(), Some(&*two));
 }
+
+#[test]
+fn what_was_begun_was_accepted_even_if_the_switch_fails() {
+    let world = World::new(NixVersion::V2_34);
+    let client = world.client(NixVersion::V2_34);
+    client.switch_will_end_with(2);
+    let _ = client.upgrade(&[]).failure();
+    assert_eq!(client.state()["accepted"]["number"], world.revision("pc").number);
+}
+
+#[test]
+fn what_the_switch_says_is_shown_and_kept() {
+    let world = World::new(NixVersion::V2_34);
+    let client = world.client(NixVersion::V2_34);
+    let told = client.upgrade(&[]).success();
+    assert!(told.stderr.contains("activating the configuration"), "{told}");
+    let log = client.machine.read("/var/lib/larder/upgrade/switch.log");
+    assert!(log.contains("activating the configuration"), "{log}");
+}

@@ -109,3 +109,15 @@ fn an_edit_that_does_not_evaluate_or_build_is_told_and_switches_nothing() {
     assert!(told.stderr.contains("mine.c:42: error"), "the end of the log: {told}");
     assert_eq!((client.current(), client.profile(), client.calls().len()), (None, None, 0));
 }
+
+#[test]
+fn a_lock_file_that_is_a_link_leads_nothing_out_of_the_copy() {
+    let world = World::new(NixVersion::V2_34);
+    let client = world.client_with_edit(NixVersion::V2_34);
+    client.machine.write("/var/lib/precious", "mine");
+    let link =
+        format!("cd {CHECKOUT} && ln -sfn /var/lib/precious flake.lock && git add flake.lock");
+    let _ = client.machine.sh(&link).success();
+    let _ = client.upgrade(&["build"]).success();
+    assert_eq!(client.machine.read("/var/lib/precious"), "mine");
+}

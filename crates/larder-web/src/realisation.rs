@@ -1,0 +1,40 @@
+//! `/realisations/…` and `/build-trace-v2/…`: which path an output of a content-addressed derivation
+//! turned out to be, asked for by Nix up to 2.34 and by Nix from 2.35 on.
+
+use axum::{
+    extract::{Path, State},
+    http::header,
+    response::{IntoResponse, Response},
+};
+use larder_formats::realisation::RealisationKey;
+
+use crate::{
+    error::WebError,
+    site::{Shared, Site},
+};
+
+/// `sha256:<hash>!<output>.doi`: the derivation by its hash modulo its inputs.
+pub(crate) async fn by_hash(
+    State(site): Shared,
+    Path(file): Path<String>,
+) -> Result<Response, WebError> {
+    let output = file.strip_suffix(".doi").ok_or(WebError::Absent)?;
+    let output = output.parse().map_err(|_| WebError::Absent)?;
+    answer(&site, RealisationKey::Modulo(output)).await
+}
+
+/// `<derivation>/<output>.doi`: the derivation by its base name.
+pub(crate) async fn by_path(
+    State(site): Shared,
+    Path((derivation, file)): Path<(String, String)>,
+) -> Result<Response, WebError> {
+    let output = file.strip_suffix(".doi").ok_or(WebError::Absent)?;
+    let output = output.parse().map_err(|_| WebError::Absent)?;
+    let derivation = derivation.parse().map_err(|_| WebError::Absent)?;
+    answer(&site, RealisationKey::Resolved(derivation, output)).await
+}
+
+async fn answer(site: &Site, key: RealisationKey) -> Result<Response, WebError> {
+    let realisation = site.cache.realisation(&key).await?.ok_or(WebError::Absent)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], realisation.to_json()).into_response())
+}

@@ -1,0 +1,108 @@
+//! Accepting connections, as many as there are places.
+
+use std::{io, sync::Arc, time::Duration};
+
+use futures::FutureExt;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    answer::Peer,
+    connection::{Common, drive},
+};
+
+/// How long to wait when the system has no more files or memory for connections: asking again at
+/// once would only take the processor from those that are being answered, and end none of them.
+const BREATH: Duration = Duration::from_millis(500);
+
+/// Something that connections come from.
+pub(super) trait Source: Send + Sync + 'static {
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next connection. Dropping the future loses none.
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
+}
+
+impl Source for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<(TcpStream, Peer)> {
+        let (stream, address) = self.accept().await?;
+        // A narinfo is smaller than a packet, and somebody waits for it.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, Peer(Some(address))))
+    }
+}
+
+impl Source for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<(UnixStream, Peer)> {
+        let (stream, _) = self.accept().await?;
+        Ok((stream, Peer(None)))
+    }
+}
+
+/// Takes connections in, from any number of sources.
+#[derive(Clone)]
+pub(super) struct Accepting {
+    /// One permit a connection.
+    pub(super) places: Arc<Semaphore>,
+    pub(super) connections: TaskTracker,
+    pub(super) common: Arc<Common>,
+}
+
+impl Accepting {
+    /// Accepts until told to stop. What had come by then is still answered: the kernel has told its
+    /// client that it is connected.
+    pub(super) async fn on<S: Source>(self, source: S) {
+        let stop = self.common.stop.clone();
+        let run = async {
+            loop {
+                // It is never closed, so this only ever waits.
+                let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
+                match source.next().await {
+                    Ok((stream, peer)) => self.spawn(stream, peer, place),
+                    Err(error) => recover(&error).await,
+                }
+            }
+        };
+        let _ = stop.run_until_cancelled(run).await;
+        while let Ok(place) = Arc::clone(&self.places).try_acquire_owned()
+            && let Some(Ok((stream, peer))) = source.next().now_or_never()
+        {
+            self.spawn(stream, peer, place);
+        }
+    }
+
+    fn spawn<S>(&self, stream: S, peer: Peer, place: OwnedSemaphorePermit)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let common = Arc::clone(&self.common);
+        let connection = async move {
+            drive(stream, peer, &common).await;
+            drop(place);
+        };
+        drop(self.connections.spawn(connection));
+    }
+}
+
+/// Nothing that happens to one connection ends the server.
+async fn recover(error: &io::Error) {
+    let of_the_peer = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+    );
+    if !of_the_peer {
+        tracing::warn!("cannot accept connections for now: {error}");
+        sleep(BREATH).await;
+    }
+}
