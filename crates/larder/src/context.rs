@@ -5,11 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use larder_fleet::night::Report;
 use larder_nix::command::CancellationToken;
 
 use crate::{
     config::{Config, LoadError},
-    report::Error,
+    report::{Done, Error},
+    view,
 };
 
 /// What every command gets.
@@ -50,4 +52,10 @@ impl Context {
 /// Prints to standard output. A reader that has gone away is no error: it has seen enough.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Prints the report of a run, for people or for programs.
+pub(crate) fn report_on(report: &Report, json: bool) -> Done {
+    say(&if json { view::json(report) } else { view::summary(report) });
+    if report.is_good() { Done::Well } else { Done::SomeFailed }
 }

@@ -15,6 +15,8 @@ mod dump_ranges;
 #[cfg(test)]
 mod layout;
 #[cfg(test)]
+mod realisations;
+#[cfg(test)]
 mod roots;
 #[cfg(test)]
 mod support;

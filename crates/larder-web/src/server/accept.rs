@@ -59,24 +59,32 @@ pub(super) struct Accepting {
 
 impl Accepting {
     /// Accepts until told to stop. What had come by then is still answered: the kernel has told its
-    /// client that it is connected.
+    /// client that it is connected, though nobody may have seen it here.
     pub(super) async fn on<S: Source>(self, source: S) {
-        let stop = self.common.stop.clone();
-        let run = async {
-            loop {
-                // It is never closed, so this only ever waits.
-                let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
-                match source.next().await {
-                    Ok((stream, peer)) => self.spawn(stream, peer, place),
-                    Err(error) => recover(&error).await,
-                }
-            }
+        let closing = async {
+            self.common.stop.cancelled().await;
+            sleep(self.common.limits.last_call).await;
         };
-        let _ = stop.run_until_cancelled(run).await;
+        tokio::select! {
+            biased;
+            () = self.accept(&source) => {}
+            () = closing => {}
+        }
+        // The moment between the last look and the end of listening is as short as can be.
         while let Ok(place) = Arc::clone(&self.places).try_acquire_owned()
             && let Some(Ok((stream, peer))) = source.next().now_or_never()
         {
             self.spawn(stream, peer, place);
+        }
+    }
+
+    async fn accept<S: Source>(&self, source: &S) {
+        // It is never closed, so taking a place only ever waits.
+        while let Ok(place) = Arc::clone(&self.places).acquire_owned().await {
+            match source.next().await {
+                Ok((stream, peer)) => self.spawn(stream, peer, place),
+                Err(error) => recover(&error).await,
+            }
         }
     }
 

@@ -15,8 +15,8 @@ pub struct Limits {
     /// How long a reader may take nothing of an answer. The kernel reports progress by the third of
     /// its buffer, so this has to be ample for the slowest line.
     pub stall: Duration,
-    /// How long a connection that is not being answered may still ask once the server stops: what
-    /// was sent before has to arrive.
+    /// How long connections are still accepted once the server stops, and how long one that is not
+    /// being answered may still ask: what was sent before has to arrive.
     pub last_call: Duration,
     /// How long answers under way may take to end after the server was told to stop.
     pub grace: Duration,

@@ -297,6 +297,30 @@ fn a_server_told_to_stop_under_load_loses_no_answer() {
 }
 
 #[test]
+fn what_was_asked_before_the_stop_is_answered_though_nobody_had_looked() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let address = Address::Tcp("127.0.0.1".to_owned(), 0);
+    let listening = runtime.block_on(Listening::on(&address)).unwrap();
+    let address = listening.address().unwrap().to_string();
+    // Nothing of the server runs yet: the kernel alone has these.
+    let asked: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut stream = http::connect(&address);
+            stream.write_all(&http::message("GET", "/", &[])).unwrap();
+            stream
+        })
+        .collect();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let router = Router::new().route("/", get(|| async { "hello\n" }));
+    runtime.block_on(larder_web::server::serve(vec![listening], router, patient(), stop));
+    for mut stream in asked {
+        let answer = Answer::parse(&http::rest(&mut stream), false).unwrap();
+        assert_eq!(answer.text(), "hello\n");
+    }
+}
+
+#[test]
 fn the_service_manager_is_told_when_the_server_is_ready_alive_and_stopping() {
     let store = TestStore::new(NixVersion::V2_34);
     let _ = store.add_source("source", &Tree::new());

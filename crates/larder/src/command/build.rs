@@ -6,7 +6,7 @@ use larder_fleet::{
 };
 
 use crate::{
-    context::{Context, say},
+    context::{Context, report_on},
     report::{Done, Error},
     view, wiring,
 };
@@ -47,10 +47,5 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
     // Clears what is drawn before anything else is printed.
     drop(view);
     let report = report?;
-    if arguments.json {
-        say(&view::json(&report));
-    } else {
-        say(&view::summary(&report));
-    }
-    Ok(if report.is_good() { Done::Well } else { Done::SomeFailed })
+    Ok(report_on(&report, arguments.json))
 }

@@ -9,7 +9,7 @@ use larder_fleet::{
 
 use crate::{
     config::Config,
-    context::{Context, say},
+    context::{Context, report_on},
     environment,
     report::{Done, Error},
     view, wiring,
@@ -46,12 +46,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
     let report = check(&nix, &source, &wanted, view.as_mut(), &context.cancel).await;
     drop(view);
     let report = report?;
-    if arguments.json {
-        say(&view::json(&report));
-    } else {
-        say(&view::summary(&report));
-    }
-    Ok(if report.is_good() { Done::Well } else { Done::SomeFailed })
+    Ok(report_on(&report, arguments.json))
 }
 
 fn flake(arguments: &Arguments, config: &Config) -> Result<String, Error> {
