@@ -186,12 +186,12 @@ pub async fn serve(
     stop.cancelled().await;
     listeners.close();
     listeners.wait().await;
+    for file in files {
+        // It may be gone already. Not after the answers under way: by then a successor may listen there.
+        let _ = std::fs::remove_file(file);
+    }
     accepting.connections.close();
     if timeout(grace, accepting.connections.wait()).await.is_err() {
         tracing::warn!("some answers took too long and were cut short");
-    }
-    for file in files {
-        // It may be gone already.
-        let _ = std::fs::remove_file(file);
     }
 }
