@@ -15,13 +15,10 @@ use larder_web::{server::Address, site::Site};
 
 use crate::{
     clock,
-    config::{Config, Listen, Server},
+    config::{Config, Listen, REV_DIR, Server},
     environment, keys,
     report::Error,
 };
-
-/// Where the `.rev` files are unless somebody says otherwise.
-const REV_DIR: &str = "/var/lib/nix-auto-build";
 
 /// The store that everything works on.
 pub(crate) fn layout(config: &Config) -> Result<StoreLayout, Error> {

@@ -141,10 +141,8 @@ impl Night {
         {
             observer.notice(Notice::Message(&error.to_string()));
         }
-        let run = match &self.publisher {
-            Some(publisher) => publisher.ledger.begin_run((self.clock)(), &self.flake)?,
-            None => 0,
-        };
+        let begin = |publisher: &Publisher| publisher.ledger.begin_run((self.clock)(), &self.flake);
+        let run = self.publisher.as_ref().map(begin).transpose()?;
         let (tree, update) = self.prepare(options, observer, cancel).await?;
         let Hosts { hosts, left_out } =
             evaluate::hosts(&self.nix, &tree, &self.hosts, cancel).await?;
@@ -166,7 +164,7 @@ impl Night {
             observer.notice(Notice::Done(&job.host, &outcome));
             report.hosts.push(HostReport::done(job, outcome));
         }
-        if let Some(publisher) = &self.publisher {
+        if let (Some(publisher), Some(run)) = (&self.publisher, run) {
             let sources = self.sources(&tree, observer, cancel).await;
             if let Err(error) = publisher.keep_sources(&self.nix, &sources, cancel).await {
                 observer.notice(Notice::Message(&error.to_string()));

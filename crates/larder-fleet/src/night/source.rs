@@ -83,8 +83,6 @@ pub enum FlakeSourceError {
 /// A fetched flake.
 #[derive(Clone, Debug)]
 pub struct WorkTree {
-    /// The top of the tree.
-    pub root: PathBuf,
     /// The folder of flake.nix.
     pub flake_folder: PathBuf,
     /// The reference that Nix evaluates.
@@ -138,7 +136,7 @@ impl FlakeSource {
                 format!("{}?dir={}", nix_url("git+file", &top), encode(&folder))
             }
         };
-        Ok(WorkTree { root: path.clone(), flake_folder: path.clone(), reference, commit: None })
+        Ok(WorkTree { flake_folder: path.clone(), reference, commit: None })
     }
 
     /// Fetches the flake's newest state into `work`, which is made, brought up to date, or made anew
@@ -170,7 +168,7 @@ impl FlakeSource {
                     Some(folder) => (work.join(folder), format!("{url}?dir={}", encode(folder))),
                     None => (work.to_owned(), url),
                 };
-                WorkTree { root: work.to_owned(), flake_folder, reference, commit: Some(commit) }
+                WorkTree { flake_folder, reference, commit: Some(commit) }
             }
         };
         if !tree.flake_folder.join("flake.nix").is_file() {
@@ -367,12 +365,7 @@ async fn copy_folder(
         .arg(work)
         .output(cancel)
         .await?;
-    Ok(WorkTree {
-        root: work.to_owned(),
-        flake_folder: work.to_owned(),
-        reference: nix_url("path", work),
-        commit: None,
-    })
+    Ok(WorkTree { flake_folder: work.to_owned(), reference: nix_url("path", work), commit: None })
 }
 
 fn empty(folder: &Path) -> Result<(), FlakeSourceError> {

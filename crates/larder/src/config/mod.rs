@@ -25,6 +25,7 @@ pub use self::address::Listen;
 pub use self::keys::DEFAULT_PATH;
 pub use self::problem::ConfigErrors;
 pub use self::reference::{Role, starting_file};
+pub(crate) use self::sections::REV_DIR;
 pub use self::sections::{Build, Client, Config, Serve};
 pub use self::server::Server;
 pub use self::value::{FlakeRef, StoreUri};

@@ -18,7 +18,8 @@ const PRIORITY: u32 = 30;
 const MAX_JOBS: u32 = 1;
 const CORES: u32 = 0;
 const KEEP_REVISIONS: u32 = 5;
-const REV_DIR: &str = "/var/lib/nix-auto-build";
+/// Where the `.rev` files are unless somebody says otherwise: where scripts have looked before.
+pub(crate) const REV_DIR: &str = "/var/lib/nix-auto-build";
 const EXPIRY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const PROFILE: &str = "/nix/var/nix/profiles/system";
 
