@@ -12,7 +12,7 @@
 //! | [`nix32`], [`hash`] | Nix's base 32, SHA-256 in every spelling Nix has |
 //! | [`signature`] | key files, `Sig:` lines and what they sign |
 //! | [`narinfo`], [`content_address`], [`cache_info`] | the text files of a binary cache |
-//! | [`realisation`] | which path an output of a content-addressed derivation is |
+//! | [`realisation`], [`derivation`] | which path an output of a content-addressed derivation is |
 //! | [`nar`] | archives: streaming decoder, encoder, listings |
 //! | [`lock_file`] | `flake.lock` |
 //! | [`internal_json`] | Nix's `--log-format internal-json` |
@@ -20,6 +20,7 @@
 
 pub mod cache_info;
 pub mod content_address;
+pub mod derivation;
 pub mod envelope;
 pub mod hash;
 pub mod internal_json;

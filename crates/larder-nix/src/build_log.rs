@@ -12,7 +12,7 @@ use larder_formats::store_path::StorePath;
 
 use crate::{
     layout::StoreLayout,
-    read_ahead::{CHUNK, Source},
+    read_ahead::{Blocking, CHUNK, Source},
 };
 
 /// One build log, unpacked as it is read.
@@ -45,7 +45,9 @@ fn open_if_there(path: &PathBuf) -> io::Result<Option<File>> {
 }
 
 impl Source for BuildLog {
-    fn fill(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+    fn fill(&mut self, buffer: &mut Vec<u8>, blocking: Blocking) -> io::Result<()> {
+        // Unpacking takes its time, wherever the file is.
+        blocking.needed()?;
         self.reader.by_ref().take(CHUNK as u64).read_to_end(buffer)?;
         Ok(())
     }

@@ -3,34 +3,42 @@
 //! Each question is answered from `db/db.sqlite` as it is at that moment, so a path that was
 //! collected or registered a second ago is seen as such. The file is opened read-only but not as
 //! `immutable` (which would miss what other processes write), and a writer is waited for rather
-//! than reported as an error. Schema: version 10 of Nix's local store, which all of Nix 2.x use.
+//! than reported as an error. Every question is answered by an index, so what it takes grows with its
+//! answer, not with the store. Schema: version 10 of Nix's local store, which all of Nix 2.x use.
 
+mod generation;
 mod realisations;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
 use larder_formats::{
     content_address::ContentAddress,
+    derivation::DerivationError,
     hash::Sha256,
     narinfo::{Compression, NarInfo},
     signature::Signature,
     store_path::{StoreDir, StorePath, StorePathHash},
 };
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, config::DbConfig};
 
+use self::generation::Watch;
 use crate::layout::StoreLayout;
 
 /// How long a reader waits for a writer that holds the whole database, as happens for moments when
 /// Nix folds its write-ahead log back.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Idle connections kept for the next question. Each costs some 100 kB.
+/// Idle connections kept for the next question. Each costs some 100 kB beside its pages.
 const IDLE_CONNECTIONS: usize = 8;
+
+/// KiB of the database that each connection keeps in memory. The upper levels of a large store's indexes
+/// fit into it; what is below is read from the system's page cache, which all connections share.
+const PAGE_CACHE: i64 = 512;
 
 /// What Nix knows about a valid path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +120,24 @@ pub enum DatabaseError {
         /// The value.
         value: String,
     },
+    /// A valid derivation's file could not be read.
+    #[error("cannot read the derivation {derivation}: {source}")]
+    Derivation {
+        /// The derivation.
+        derivation: StorePath,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A valid derivation's file is none.
+    #[error(
+        "the file of {derivation} is damaged: {source}. `nix-store --verify --check-contents` may mend it"
+    )]
+    DamagedDerivation {
+        /// The derivation.
+        derivation: StorePath,
+        /// Where it ends to be one.
+        source: DerivationError,
+    },
 }
 
 fn hint(source: &rusqlite::Error) -> &'static str {
@@ -133,16 +159,9 @@ fn hint(source: &rusqlite::Error) -> &'static str {
 pub struct Database {
     file: PathBuf,
     store_dir: StoreDir,
+    real_dir: PathBuf,
     idle: Mutex<Vec<Connection>>,
-    watch: Mutex<Option<Watch>>,
-}
-
-/// Notices changes. SQLite counts them for each connection, so one connection must do all the asking.
-#[derive(Debug)]
-struct Watch {
-    connection: Connection,
-    version: i64,
-    generation: u64,
+    watch: OnceLock<Watch>,
 }
 
 const COLUMNS: &str = "v.id, v.path, v.hash, v.narSize, v.deriver, v.sigs, v.ca";
@@ -153,8 +172,9 @@ impl Database {
         let database = Self {
             file: layout.database(),
             store_dir: layout.store_dir.clone(),
+            real_dir: layout.real_dir.clone(),
             idle: Mutex::default(),
-            watch: Mutex::default(),
+            watch: OnceLock::new(),
         };
         if let Err(error) = std::fs::metadata(&database.file) {
             let path = database.file;
@@ -347,29 +367,18 @@ impl Database {
         DatabaseError::Damaged { path: self.file.clone(), what, about: about.to_owned(), value }
     }
 
-    /// A number that is another one after any change to the database, by whomever. Takes some
-    /// microseconds; does not wait for writers.
-    pub fn generation(&self) -> Result<u64, DatabaseError> {
+    /// A number that is another one after any change to the database, by whomever. Takes about a
+    /// microsecond; does not wait for writers. Nothing, where it is being changed at this moment.
+    pub fn generation(&self) -> Result<Option<u64>, DatabaseError> {
         let sqlite = |source| DatabaseError::Sqlite { path: self.file.clone(), source };
-        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        let watch = match &mut *watch {
+        let watch = match self.watch.get() {
             Some(watch) => watch,
-            none => {
-                let connection = connect(&self.file).map_err(sqlite)?;
-                connection.busy_timeout(Duration::ZERO).map_err(sqlite)?;
-                none.insert(Watch { connection, version: -1, generation: 0 })
+            None => {
+                let watch = Watch::open(&self.file, connect(&self.file).map_err(sqlite)?);
+                self.watch.get_or_init(|| watch)
             }
         };
-        let version = watch
-            .connection
-            .prepare_cached("pragma data_version")
-            .and_then(|mut question| question.query_row([], |row| row.get(0)))
-            .map_err(sqlite)?;
-        if version != watch.version {
-            watch.version = version;
-            watch.generation += 1;
-        }
-        Ok(watch.generation)
+        watch.generation().map_err(sqlite)
     }
 
     /// Asks one question on an idle connection, or on a new one.
@@ -408,6 +417,10 @@ fn connect(file: &Path) -> rusqlite::Result<Connection> {
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // One plan a question: otherwise SQLite plans anew for every value it is asked with.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // Negative: in KiB, not in pages.
+    connection.pragma_update(None, "cache_size", -PAGE_CACHE)?;
     Ok(connection)
 }
 

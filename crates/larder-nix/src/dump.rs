@@ -8,17 +8,15 @@
 
 mod walk;
 
-use std::{
-    fs::File,
-    io::{self, Read, Seek, SeekFrom},
-    ops::Range,
-    path::Path,
-};
+use std::{io, ops::Range, path::Path};
 
 use larder_formats::nar::{Event, Listing, ListingBuilder};
 use walk::{Piece, Walk};
 
-use crate::read_ahead::{CHUNK, Source};
+use crate::{
+    contents::Contents,
+    read_ahead::{Blocking, CHUNK, Source},
+};
 
 /// Part of the NAR of a path.
 #[derive(Debug)]
@@ -30,13 +28,6 @@ pub struct Dump {
     left: u64,
     contents: Option<Contents>,
     framing: Vec<u8>,
-}
-
-/// A file whose contents are being sent.
-#[derive(Debug)]
-struct Contents {
-    file: File,
-    left: u64,
 }
 
 impl Dump {
@@ -68,26 +59,28 @@ impl Dump {
         if self.skip >= size {
             self.skip -= size;
         } else if self.left > 0 {
-            let mut file = self.walk.contents()?;
-            if self.skip > 0 {
-                file.seek(SeekFrom::Start(self.skip))?;
-            }
-            self.contents = Some(Contents { file, left: size - self.skip });
+            let end = size.min(self.skip.saturating_add(self.left));
+            self.contents = Some(Contents::new(self.walk.contents()?, self.skip..end));
             self.skip = 0;
         }
         Ok(())
     }
 
-    fn send_contents(&mut self, contents: &mut Contents, buffer: &mut Vec<u8>) -> io::Result<()> {
-        let space = CHUNK.saturating_sub(buffer.len()) as u64;
-        let wanted = space.min(contents.left).min(self.left);
-        let read = (&mut contents.file).take(wanted).read_to_end(buffer)? as u64;
-        if read < wanted {
-            return Err(self.error("a file became shorter while it was read"));
+    fn send_contents(&mut self, buffer: &mut Vec<u8>, blocking: Blocking) -> io::Result<bool> {
+        let Some(contents) = &mut self.contents else { return Ok(false) };
+        let before = contents.left();
+        let sent = contents.fill(buffer, blocking);
+        let after = contents.left();
+        self.left -= before - after;
+        if after == 0 {
+            self.contents = None;
         }
-        contents.left -= read;
-        self.left -= read;
-        Ok(())
+        match sent {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                Err(self.error(&error.to_string()))
+            }
+            sent => sent.map(|()| true),
+        }
     }
 
     fn error(&self, what: &str) -> io::Error {
@@ -96,16 +89,16 @@ impl Dump {
 }
 
 impl Source for Dump {
-    fn fill(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+    fn fill(&mut self, buffer: &mut Vec<u8>, blocking: Blocking) -> io::Result<()> {
+        if self.skip > 0 {
+            // The way to where a range begins leads over files that nobody opens.
+            blocking.needed()?;
+        }
         while self.left > 0 && buffer.len() < CHUNK {
-            if let Some(mut contents) = self.contents.take() {
-                self.send_contents(&mut contents, buffer)?;
-                if contents.left > 0 {
-                    self.contents = Some(contents);
-                }
+            if self.send_contents(buffer, blocking)? {
                 continue;
             }
-            let Some(piece) = self.walk.next(self.skip == 0)? else {
+            let Some(piece) = self.walk.next(self.skip == 0, blocking)? else {
                 return Err(self.error("the path is smaller than its NAR was"));
             };
             piece.encode(&mut self.framing);
@@ -124,7 +117,7 @@ pub fn list(path: &Path) -> io::Result<Listing> {
     let mut builder = ListingBuilder::new();
     let mut framing = Vec::new();
     let mut offset = 0;
-    while let Some(piece) = walk.next(false)? {
+    while let Some(piece) = walk.next(false, Blocking::Allowed)? {
         piece.encode(&mut framing);
         offset += framing.len() as u64;
         framing.clear();

@@ -8,8 +8,7 @@ use std::{
     collections::VecDeque,
     ffi::{OsStr, OsString},
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
-    ops::Range,
+    io,
     os::{
         fd::OwnedFd,
         unix::ffi::{OsStrExt, OsStringExt},
@@ -22,8 +21,6 @@ use rustix::{
     fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, readlinkat, statat},
     io::Errno,
 };
-
-use crate::read_ahead::{CHUNK, Source};
 
 /// Symlinks followed for one file; Linux follows as many.
 const SYMLINKS: usize = 40;
@@ -197,31 +194,4 @@ fn entries(fd: &OwnedFd) -> Result<Vec<Entry>, Errno> {
     }
     entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     Ok(entries)
-}
-
-/// Part of a regular file.
-#[derive(Debug)]
-pub struct Contents {
-    file: File,
-    left: u64,
-}
-
-impl Contents {
-    /// The bytes `range` of a file.
-    pub fn new(mut file: File, range: Range<u64>) -> io::Result<Self> {
-        file.seek(SeekFrom::Start(range.start))?;
-        Ok(Self { file, left: range.end.saturating_sub(range.start) })
-    }
-}
-
-impl Source for Contents {
-    fn fill(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
-        let wanted = self.left.min(CHUNK as u64);
-        let read = (&mut self.file).take(wanted).read_to_end(buffer)? as u64;
-        if read < wanted {
-            return Err(io::Error::other("the file became shorter while it was read"));
-        }
-        self.left -= read;
-        Ok(())
-    }
 }

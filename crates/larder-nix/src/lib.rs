@@ -5,6 +5,7 @@
 
 pub mod build_log;
 pub mod command;
+pub mod contents;
 pub mod database;
 pub mod dump;
 pub mod files;

@@ -1,7 +1,7 @@
 //! The machine's own store as a cache.
 //!
-//! Every answer is read from Nix's database or the store's files at that moment, so nothing here is
-//! ever stale. NARs are made while they are sent. A path collected in the middle of an answer ends
+//! Every answer is read from Nix's database or the store's files at that moment, or is remembered under
+//! the database's generation and the same, so nothing here is ever stale. NARs are made while they are sent. A path collected in the middle of an answer ends
 //! that answer with an error; it never turns into wrong bytes of the right length.
 
 use std::{ffi::OsString, fs::File, ops::Range, sync::Arc};
@@ -17,17 +17,23 @@ use larder_formats::{
 };
 use larder_nix::{
     build_log::BuildLog,
+    contents::Contents,
     database::{Database, DatabaseError, PathInfo},
     dump::{self, Dump},
     files,
     layout::StoreLayout,
     read_ahead,
 };
+use moka::sync::Cache as Memory;
 use tokio::task::spawn_blocking;
 
 use crate::cache::{
     ByteStream, Cache, CacheError, FolderEntry, FolderEntryKind, NarIdentity, PathFile,
 };
+
+/// Paths of which is remembered what is known. A client that asked for a narinfo comes back for the NAR,
+/// and the next client for the same path; one takes some 2 kB.
+const REMEMBERED: u64 = 2000;
 
 /// A local Nix store, served as it is.
 #[derive(Clone)]
@@ -35,6 +41,8 @@ pub struct LocalStore {
     layout: Arc<StoreLayout>,
     database: Arc<Database>,
     priority: u32,
+    /// Each with the generation under which it was true; of no use under another.
+    remembered: Memory<StorePathHash, (u64, Option<Arc<NarInfo>>)>,
 }
 
 impl LocalStore {
@@ -42,12 +50,12 @@ impl LocalStore {
     /// cache.nixos.org has 40.
     pub fn open(layout: StoreLayout, priority: u32) -> Result<Self, DatabaseError> {
         let database = Database::open(&layout)?;
-        Ok(Self { layout: Arc::new(layout), database: Arc::new(database), priority })
-    }
-
-    async fn path_info(&self, hash: StorePathHash) -> Result<Option<PathInfo>, CacheError> {
-        let database = Arc::clone(&self.database);
-        blocking(format!("looking up {hash}"), move || database.path_info(hash)).await
+        Ok(Self {
+            layout: Arc::new(layout),
+            database: Arc::new(database),
+            priority,
+            remembered: Memory::new(REMEMBERED),
+        })
     }
 }
 
@@ -62,11 +70,25 @@ impl Cache for LocalStore {
     }
 
     fn generation(&self) -> Option<u64> {
-        self.database.generation().ok()
+        self.database.generation().ok().flatten()
     }
 
     async fn narinfo(&self, hash: StorePathHash) -> Result<Option<Arc<NarInfo>>, CacheError> {
-        Ok(self.path_info(hash).await?.map(|info| Arc::new(narinfo(info))))
+        // Asked before the answer is read: what changes in between makes the entry old, not wrong.
+        let generation = self.generation();
+        if let Some((remembered, info)) = self.remembered.get(&hash)
+            && Some(remembered) == generation
+        {
+            return Ok(info);
+        }
+        let database = Arc::clone(&self.database);
+        let found =
+            blocking(format!("looking up {hash}"), move || database.path_info(hash)).await?;
+        let info = found.map(|info| Arc::new(narinfo(info)));
+        if let Some(generation) = generation {
+            self.remembered.insert(hash, (generation, info.clone()));
+        }
+        Ok(info)
     }
 
     async fn nar(
@@ -74,21 +96,21 @@ impl Cache for LocalStore {
         nar: NarIdentity,
         range: Range<u64>,
     ) -> Result<Option<ByteStream>, CacheError> {
-        let Some(info) = self.path_info(nar.path).await? else { return Ok(None) };
+        let Some(info) = self.narinfo(nar.path).await? else { return Ok(None) };
         if info.nar_hash != nar.nar_hash {
             return Ok(None);
         }
-        let what = format!("reading {}", info.path);
-        let dump = Dump::new(&self.layout.real_path(&info.path), range);
+        let what = format!("reading {}", info.store_path);
+        let dump = Dump::new(&self.layout.real_path(&info.store_path), range);
         let stream = read_ahead::stream(dump)
             .map(move |chunk| chunk.map_err(|error| CacheError::new(what.clone(), error)));
         Ok(Some(Box::pin(stream)))
     }
 
     async fn listing(&self, hash: StorePathHash) -> Result<Option<Listing>, CacheError> {
-        let Some(info) = self.path_info(hash).await? else { return Ok(None) };
-        let real = self.layout.real_path(&info.path);
-        blocking(format!("listing {}", info.path), move || dump::list(&real)).await.map(Some)
+        let Some(info) = self.narinfo(hash).await? else { return Ok(None) };
+        let real = self.layout.real_path(&info.store_path);
+        blocking(format!("listing {}", info.store_path), move || dump::list(&real)).await.map(Some)
     }
 
     async fn derivations(&self, hash: StorePathHash) -> Result<Vec<StorePath>, CacheError> {
@@ -119,17 +141,17 @@ impl Cache for LocalStore {
         hash: StorePathHash,
         names: Vec<OsString>,
     ) -> Result<Option<PathFile>, CacheError> {
-        let Some(info) = self.path_info(hash).await? else { return Ok(None) };
+        let Some(info) = self.narinfo(hash).await? else { return Ok(None) };
         let layout = Arc::clone(&self.layout);
-        let what = format!("looking into {}", info.path);
+        let what = format!("looking into {}", info.store_path);
         let found = blocking(what, {
-            let path = info.path.clone();
+            let path = info.store_path.clone();
             move || files::find(&layout.real_path(&path), &layout.store_dir, &path, &names)
         });
         Ok(match found.await? {
             None => None,
             Some(files::Found::Regular { size, file }) => {
-                let what = format!("reading {}", info.path);
+                let what = format!("reading {}", info.store_path);
                 let contents = Box::new(move |range| contents(what, file, range));
                 Some(PathFile::Regular { size, contents })
             }
@@ -141,16 +163,8 @@ impl Cache for LocalStore {
 }
 
 fn contents(what: String, file: File, range: Range<u64>) -> ByteStream {
-    match files::Contents::new(file, range) {
-        Ok(contents) => Box::pin(
-            read_ahead::stream(contents)
-                .map(move |chunk| chunk.map_err(|error| CacheError::new(what.clone(), error))),
-        ),
-        Err(error) => {
-            let failed = Err(CacheError::new(what, error));
-            Box::pin(futures::stream::once(async { failed }))
-        }
-    }
+    let contents = read_ahead::stream(Contents::new(file, range));
+    Box::pin(contents.map(move |chunk| chunk.map_err(|error| CacheError::new(what.clone(), error))))
 }
 
 fn entry(entry: files::Entry) -> FolderEntry {

@@ -9,6 +9,7 @@
 
 mod cache_info;
 mod content_address;
+mod derivation;
 mod envelope;
 mod golden;
 mod internal_json;

@@ -5,9 +5,14 @@
 //! `BuildTraceV3` from 2.35 on, by its path. A store may have either, both, or neither. Only an output
 //! that is valid now is told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Read,
+};
 
 use larder_formats::{
+    derivation,
+    hash::Sha256,
     realisation::{DerivationOutput, OutputName, Realisation, RealisationKey},
     signature::Signature,
     store_path::StorePath,
@@ -15,6 +20,11 @@ use larder_formats::{
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::{Database, DatabaseError};
+use crate::files;
+
+/// Bytes that are read of a derivation; a longer one counts as damaged. Those of nixpkgs have some
+/// thousands, with a large text as a variable some millions.
+const LONGEST_DERIVATION: u64 = 32 * 1024 * 1024;
 
 impl Database {
     /// What an output is, or `None` if this store has not built it, or keeps no such record.
@@ -23,7 +33,7 @@ impl Database {
             RealisationKey::Modulo(output) => self.by_hash(output, key),
             RealisationKey::Resolved(derivation, output) => {
                 match self.by_trace(derivation, output, key)? {
-                    None => self.by_deriver(derivation, output, key),
+                    None => self.by_contents(derivation, output, key),
                     found => Ok(found),
                 }
             }
@@ -96,30 +106,44 @@ impl Database {
         found.map(|row| self.realised(row, key)).transpose()
     }
 
-    /// A store of 2.34 or older does not say which derivation a hash is of, but it says which one built
-    /// the path; that one is resolved, as this key wants it. Its signatures are over another text, so
-    /// they are left out.
-    fn by_deriver(
+    /// A store of 2.34 or older does not say which derivation a hash is of, but the derivation does, if it
+    /// is here: it is resolved, as this key wants it. (Which derivation built a path is recorded, too, but
+    /// under no index, and only Nix may make one.) The record's signatures are over another text, so they
+    /// are left out.
+    fn by_contents(
         &self,
         derivation: &StorePath,
         output: &OutputName,
         key: &RealisationKey,
     ) -> Result<Option<Realisation>, DatabaseError> {
-        let full = self.store_dir.display(derivation);
-        let found = self.with(|connection| {
-            if !has(connection, "Realisations")? {
-                return Ok(None);
-            }
-            connection
-                .prepare_cached(
-                    "select v.path, null from Realisations r
-                     join ValidPaths v on v.id = r.outputPath
-                     where v.deriver = ?1 and r.outputName = ?2 order by r.id desc limit 1",
-                )?
-                .query_row([full.as_str(), output.as_str()], found)
-                .optional()
-        })?;
-        found.map(|row| self.realised(row, key)).transpose()
+        if !self.with(|connection| has(connection, "Realisations"))?
+            || !self.is_valid(derivation)?
+        {
+            return Ok(None);
+        }
+        let Some(hash) = self.resolved_hash(derivation)? else { return Ok(None) };
+        let recorded = DerivationOutput { derivation: hash, output: output.clone() };
+        let found = self.by_hash(&recorded, key)?;
+        Ok(found.map(|realisation| Realisation {
+            dependencies: BTreeMap::new(),
+            signatures: BTreeSet::new(),
+            ..realisation
+        }))
+    }
+
+    /// What Nix up to 2.34 calls this derivation in its records.
+    fn resolved_hash(&self, derivation: &StorePath) -> Result<Option<Sha256>, DatabaseError> {
+        let unreadable =
+            |source| DatabaseError::Derivation { derivation: derivation.clone(), source };
+        let real = self.real_dir.join(derivation.to_string());
+        let found = files::find(&real, &self.store_dir, derivation, &[]).map_err(unreadable)?;
+        let Some(files::Found::Regular { file, .. }) = found else { return Ok(None) };
+        let mut bytes = Vec::new();
+        file.take(LONGEST_DERIVATION).read_to_end(&mut bytes).map_err(unreadable)?;
+        derivation::resolved_hash(&bytes).map_err(|source| DatabaseError::DamagedDerivation {
+            derivation: derivation.clone(),
+            source,
+        })
     }
 
     fn realised(&self, row: Found, key: &RealisationKey) -> Result<Realisation, DatabaseError> {

@@ -13,12 +13,21 @@ use std::{
 
 use larder_formats::nar::{Encoder, Event};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2,
+    readlinkat, statat,
 };
+
+use crate::read_ahead::Blocking;
 
 /// Folders kept open at once, for each walk. What lies deeper is found by its whole path, so that a
 /// deep tree costs time and not file descriptors.
 const OPEN_FOLDERS: usize = 32;
+
+/// How files are opened. What is no regular file after all must not make us wait for its other end.
+const FILE: OFlags = OFlags::NONBLOCK.union(NODE);
+
+/// A symlink is what it says, not what it leads to.
+const NODE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A step through a tree.
 #[derive(Debug)]
@@ -83,21 +92,23 @@ impl Walk {
     pub(super) fn contents(&mut self) -> io::Result<File> {
         match self.file.take() {
             Some(file) => Ok(file),
-            None => self.open(OFlags::RDONLY | OFlags::NONBLOCK).map(File::from),
+            None => self.open(FILE).map(File::from),
         }
     }
 
     /// The next piece. With `wanted`, a regular file is opened where it begins, which tells its size
-    /// as well and saves a look; without, only its metadata is looked at.
-    pub(super) fn next(&mut self, wanted: bool) -> io::Result<Option<Piece>> {
+    /// as well and saves a look; without, only its metadata is looked at. Where waiting is forbidden and
+    /// needed, the walk stays where it is.
+    pub(super) fn next(&mut self, wanted: bool, blocking: Blocking) -> io::Result<Option<Piece>> {
         let piece = match self.next {
             Next::Nothing => return Ok(None),
             Next::Magic => {
                 self.next = Next::Node;
                 Piece::Magic
             }
-            Next::Node => self.node(wanted).map_err(|error| {
-                io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
+            Next::Node => self.node(wanted, blocking).map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => error,
+                kind => io::Error::new(kind, format!("{}: {error}", self.path.display())),
             })?,
             Next::RegularEnd(size) => {
                 self.next = self.after_node();
@@ -126,7 +137,11 @@ impl Walk {
         Ok(Some(piece))
     }
 
-    fn node(&mut self, wanted: bool) -> io::Result<Piece> {
+    fn node(&mut self, wanted: bool, blocking: Blocking) -> io::Result<Piece> {
+        if blocking == Blocking::Forbidden && wanted {
+            return self.at_once();
+        }
+        blocking.needed()?;
         if self.kind == FileType::Unknown {
             self.kind = FileType::from_raw_mode(self.stat()?.st_mode);
         }
@@ -143,15 +158,38 @@ impl Walk {
         }
     }
 
+    /// A regular file that is known to be in memory, which the root of a path often is. Of all else
+    /// nobody can tell whether it makes one wait.
+    fn at_once(&mut self) -> io::Result<Piece> {
+        let wait = || io::Error::from(io::ErrorKind::WouldBlock);
+        if !matches!(self.kind, FileType::RegularFile | FileType::Unknown) {
+            return Err(wait());
+        }
+        let (folder, name) = self.place();
+        // Whatever is wrong is told to who may wait.
+        let file = openat2(folder, name, FILE, Mode::empty(), ResolveFlags::CACHED);
+        let file = File::from(file.map_err(|_| wait())?);
+        let stat = fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(wait());
+        }
+        self.file = Some(file);
+        self.begin(&stat)
+    }
+
     fn regular(&mut self, wanted: bool) -> io::Result<Piece> {
         let stat = if wanted {
-            let file = self.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
+            let file = File::from(self.open(FILE)?);
             let stat = fstat(&file)?;
-            self.file = Some(File::from(file));
+            self.file = Some(file);
             stat
         } else {
             self.stat()?
         };
+        self.begin(&stat)
+    }
+
+    fn begin(&mut self, stat: &Stat) -> io::Result<Piece> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(io::Error::other("the file changed while it was read"));
         }
@@ -162,7 +200,7 @@ impl Walk {
     }
 
     fn directory(&mut self) -> io::Result<Piece> {
-        let fd = self.open(OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let fd = self.open(NODE | OFlags::DIRECTORY)?;
         let mut names = Vec::new();
         for entry in Dir::read_from(&fd)? {
             let entry = entry?;
@@ -179,7 +217,6 @@ impl Walk {
 
     fn open(&self, flags: OFlags) -> io::Result<OwnedFd> {
         let (folder, name) = self.place();
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(openat(folder, name, flags, Mode::empty())?)
     }
 

@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use larder_nix::{build_log::BuildLog, read_ahead::Source};
+use larder_nix::{
+    build_log::BuildLog,
+    read_ahead::{Blocking, Source},
+};
 use larder_testkit::{Nix, NixVersion, TestStore, nix::system};
 
 use crate::support::{layout, parse, with_every_version};
@@ -58,7 +61,7 @@ fn read(mut log: BuildLog) -> std::io::Result<Vec<u8>> {
     let (mut whole, mut chunk) = (Vec::new(), Vec::new());
     loop {
         chunk.clear();
-        log.fill(&mut chunk)?;
+        log.fill(&mut chunk, Blocking::Allowed)?;
         if chunk.is_empty() {
             return Ok(whole);
         }

@@ -6,7 +6,7 @@ use std::{fs, fs::File, path::Path};
 use futures::StreamExt;
 use larder_nix::{
     dump::Dump,
-    read_ahead::{self, CHUNK, Source},
+    read_ahead::{self, Blocking, CHUNK, Source},
 };
 use larder_testkit::{Tree, scratch::scratch, tree::random_bytes};
 
@@ -23,13 +23,13 @@ fn dumped_while(change: impl FnOnce(&Path)) -> String {
     let size = nix_dump(&path).len() as u64;
     let mut dump = Dump::new(&path, 0..size);
     let mut chunk = Vec::new();
-    dump.fill(&mut chunk).unwrap();
+    dump.fill(&mut chunk, Blocking::Allowed).unwrap();
     let mut sent = chunk.len() as u64;
     assert!(sent > 0 && sent < 2 * CHUNK as u64, "still inside of the first file");
     change(&path);
     loop {
         chunk.clear();
-        match dump.fill(&mut chunk) {
+        match dump.fill(&mut chunk, Blocking::Allowed) {
             Err(error) => {
                 assert!(sent < size);
                 return error.to_string().replace(&path.display().to_string(), "TREE");

@@ -13,10 +13,16 @@ mod dump_faults;
 #[cfg(test)]
 mod dump_ranges;
 #[cfg(test)]
+mod generation;
+#[cfg(test)]
 mod layout;
+#[cfg(test)]
+mod query_plans;
 #[cfg(test)]
 mod realisations;
 #[cfg(test)]
 mod roots;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod waiting;

@@ -7,7 +7,7 @@ use larder_nix::{
     database::Database,
     dump::Dump,
     layout::{NixEnvironment, StoreLayout},
-    read_ahead::Source,
+    read_ahead::{Blocking, Source},
 };
 use larder_testkit::TestStore;
 
@@ -45,7 +45,7 @@ pub(crate) fn read(mut dump: Dump) -> std::io::Result<(Vec<u8>, usize)> {
     let mut chunk = Vec::new();
     loop {
         chunk.clear();
-        dump.fill(&mut chunk)?;
+        dump.fill(&mut chunk, Blocking::Allowed)?;
         if chunk.is_empty() {
             return Ok((bytes, chunks));
         }

@@ -8,7 +8,7 @@ use larder_nix::{
     database::{Database, PathInfo},
     dump::Dump,
     layout::StoreLayout,
-    read_ahead::Source,
+    read_ahead::{Blocking, Source},
 };
 
 use crate::{
@@ -167,7 +167,7 @@ fn contents_match(layout: &StoreLayout, info: &PathInfo) -> std::io::Result<bool
     let mut chunk = Vec::new();
     loop {
         chunk.clear();
-        dump.fill(&mut chunk)?;
+        dump.fill(&mut chunk, Blocking::Allowed)?;
         if chunk.is_empty() {
             return Ok(hasher.finish() == info.nar_hash);
         }
