@@ -1,5 +1,5 @@
 //! What tests stand on: throw-away Nix stores of three real versions, whole machines in namespaces, a
-//! sample fleet, and real nginx, sshd and git.
+//! sample fleet, and real nginx, Caddy, sshd and git.
 //!
 //! Everything here is real or absent: no program is imitated. What fails, fails by a panic that names
 //! the command and shows what it printed, since the only caller is a test or the demo. Everything made
@@ -13,8 +13,10 @@
     reason = "the callers are tests: a panic that says what happened is the error they want"
 )]
 
+pub mod caddy;
 pub mod fleet;
 pub mod git;
+pub mod large;
 pub mod machine;
 pub mod network;
 pub mod nginx;
@@ -27,6 +29,7 @@ pub mod store;
 pub mod tree;
 
 pub use fleet::SampleFleet;
+pub use large::LargeStore;
 pub use machine::Machine;
 pub use network::Network;
 pub use nix::{Nix, NixVersion};

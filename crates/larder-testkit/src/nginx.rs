@@ -43,7 +43,17 @@ impl Nginx {
     /// When nginx is missing or refuses the lines.
     #[must_use]
     pub fn with_server_lines(lines: &str) -> Self {
-        Self::start("master_process off;", lines)
+        Self::with_server("master_process off;", lines)
+    }
+
+    /// Runs what stands within `http {}`: server blocks which name their ports; `port` is one of them
+    /// on 127.0.0.1.
+    ///
+    /// # Panics
+    /// When nginx is missing or refuses the text.
+    #[must_use]
+    pub fn with_http_lines(lines: &str, port: u16) -> Self {
+        Self::start("master_process off;", lines, port)
     }
 
     /// Serves a folder's files as fast as nginx can: a worker for each core, files handed over by the
@@ -56,13 +66,18 @@ impl Nginx {
              open_file_cache_valid 10m; open_file_cache_errors on;",
             root.display()
         );
-        Self::start("worker_processes auto;", &lines)
+        Self::with_server("worker_processes auto;", &lines)
     }
 
-    fn start(processes: &str, lines: &str) -> Self {
+    fn with_server(processes: &str, lines: &str) -> Self {
+        let port = free_port();
+        let server = format!("server {{ listen 127.0.0.1:{port};\n{lines}\n}}");
+        Self::start(processes, &server, port)
+    }
+
+    fn start(processes: &str, lines: &str, port: u16) -> Self {
         let dir = scratch("nginx");
         make_dir(&dir.path().join("temp"));
-        let port = free_port();
         let temp = dir.path().join("temp").display().to_string();
         let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let temps: String =
@@ -74,7 +89,7 @@ impl Nginx {
              http {{ {temps} default_type application/octet-stream; client_max_body_size 0;\n\
              log_format sample '$request_method $request_uri $status $body_bytes_sent';\n\
              access_log {log} sample;\n\
-             server {{ listen 127.0.0.1:{port};\n{lines}\n}} }}\n",
+             {lines}\n}}\n",
             log = dir.path().join("access.log").display(),
         );
         let file = dir.path().join("nginx.conf");
@@ -101,6 +116,12 @@ impl Nginx {
     pub fn access_log(&self) -> Vec<String> {
         let log = std::fs::read_to_string(self.access_log_path()).unwrap_or_default();
         log.lines().map(str::to_owned).collect()
+    }
+
+    /// The process's number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
     }
 
     /// Stops it: from now on its port refuses connections.

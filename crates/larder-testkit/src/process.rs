@@ -416,6 +416,19 @@ pub fn path_with(first: &Path) -> OsString {
     std::env::join_paths(all).expect("what came out of a PATH goes into one")
 }
 
+/// Where cargo keeps what it downloaded: `registry/src` in it holds the sources of all dependencies.
+///
+/// # Panics
+/// When there is neither `CARGO_HOME` nor a home.
+#[expect(clippy::disallowed_methods, reason = "the one place of the test kit that reads it")]
+#[must_use]
+pub fn cargo_home() -> PathBuf {
+    let set = std::env::var_os("CARGO_HOME").filter(|folder| !folder.is_empty());
+    set.map(PathBuf::from).unwrap_or_else(|| {
+        std::env::home_dir().expect("neither CARGO_HOME nor HOME is set").join(".cargo")
+    })
+}
+
 /// The file of a program of this machine, sbin included.
 #[must_use]
 pub fn locate(name: &str) -> Option<PathBuf> {

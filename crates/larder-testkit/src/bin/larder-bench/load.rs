@@ -5,8 +5,7 @@ use larder_testkit::{
     scratch::scratch,
 };
 
-/// Seconds that each round runs.
-const SECONDS: u32 = 3;
+use crate::SECONDS;
 
 /// What is asked for, and how often at once.
 pub(crate) struct Load {

@@ -1,33 +1,41 @@
 //! Memory of the server while many readers are slow.
 
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-};
+use crate::{http::Connection, site::Site};
 
-use crate::site::Site;
+pub(crate) const READERS: usize = 64;
 
-const READERS: usize = 64;
-
-/// Resident memory of the server in MiB while as many readers have each begun a NAR and stopped.
+/// Resident memory of the server in MiB while as many readers have each begun a large NAR and stopped.
 pub(crate) fn with_slow_readers(site: &Site) -> f64 {
-    let address = site.larder.trim_start_matches("http://");
-    let mut readers: Vec<TcpStream> = (0..READERS)
+    let mut readers: Vec<Connection> = (0..READERS)
         .map(|_| {
-            let mut stream = TcpStream::connect(address).expect("the server answers");
-            let request = format!("GET {} HTTP/1.1\r\nHost: bench\r\n\r\n", site.large);
-            stream.write_all(request.as_bytes()).expect("the server listens");
-            stream
+            let mut reader = Connection::open(&site.larder);
+            let _ = reader.begin(&site.large);
+            reader
         })
         .collect();
     // Every reader takes a little, so that every answer is under way and its buffers are full.
-    for stream in &mut readers {
-        let mut some = vec![0; 512 * 1024];
-        stream.read_exact(&mut some).expect("the server sends");
+    for reader in &mut readers {
+        reader.read(&mut vec![0; 512 * 1024]);
     }
     let status = std::fs::read_to_string(format!("/proc/{}/status", site.server.pid()))
         .expect("the server runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a VmRSS line");
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    kib / 1024.0
+    resident(&status).expect("a VmRSS line") / 1024.0
+}
+
+/// KiB that are resident, as `/proc/PID/status` has it (proc(5)).
+fn resident(status: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_read_from_its_own_line() {
+        let status = "Name:\tlarder\nVmHWM:\t  99999 kB\nVmRSS:\t   40960 kB\nRssAnon:\t 1 kB\n";
+        assert_eq!(resident(status), Some(40960.0));
+        assert_eq!(resident("VmHWM:\t 1 kB\n"), None);
+    }
 }
