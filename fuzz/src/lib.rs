@@ -1,8 +1,11 @@
-//! One function a format: bytes in, and an assertion fails when a promise of the format is broken.
+//! One function a format, or a part of a request: bytes in, and an assertion fails when a promise is broken.
 //!
 //! Promise: no bytes make a parser panic; what it takes, it writes again so that it reads back the
 //! same; and memory stays within what was given. The libFuzzer programs in `fuzz_targets/` call
 //! these functions, and so does an ordinary test, with every file of `corpus/`.
+
+pub mod request;
+pub mod server;
 
 use larder_formats::cache_info::CacheInfo;
 use larder_formats::content_address::ContentAddress;
@@ -12,6 +15,7 @@ use larder_formats::lock_file::{self, LockFile};
 use larder_formats::nar::{
     Decoder, Encoder, Event, Listing, ListingBuilder, ListingError, MAX_DEPTH, MAX_NAME_LEN,
 };
+use larder_formats::realisation::{DerivationOutput, OutputName, Realisation, RealisationKey};
 use larder_formats::signature::{PublicKey, SecretKey, Signature};
 use larder_formats::{NarInfo, Sha256, StoreDir, StorePath, StorePathHash, nix32};
 
@@ -19,7 +23,7 @@ use larder_formats::{NarInfo, Sha256, StoreDir, StorePath, StorePathHash, nix32}
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets, by name.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 16] = [
     ("cache_info", cache_info),
     ("content_address", content_address),
     ("envelope", envelope),
@@ -30,6 +34,11 @@ pub const TARGETS: [Target; 11] = [
     ("nar", nar),
     ("narinfo", narinfo),
     ("nix32", nix32),
+    ("realisation", realisation),
+    ("request", server::request),
+    ("request_headers", request::headers),
+    ("request_range", request::range),
+    ("request_target", request::target),
     ("store_path", store_path),
 ];
 
@@ -164,6 +173,41 @@ pub fn nix32(bytes: &[u8]) {
         assert_eq!(nix32::encode(&decoded), text);
         assert_eq!(nix32::decode_array::<20>(text).is_ok(), decoded.len() == 20);
     }
+}
+
+/// Names of realisations: they read back the same, can stand in a path, and what is signed verifies.
+///
+/// Either `sha256:<hash>!<output>`, or `<derivation>^<output>`.
+pub fn realisation(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let key = match text.split_once('^') {
+        Some((derivation, output)) => match (derivation.parse(), output.parse::<OutputName>()) {
+            (Ok(derivation), Ok(output)) => {
+                let key = RealisationKey::Resolved(derivation, output);
+                assert_eq!(key.to_string(), text);
+                key
+            }
+            _ => return,
+        },
+        None => match text.parse::<DerivationOutput>() {
+            Ok(output) => {
+                assert_eq!(output.to_string().parse().as_ref(), Ok(&output));
+                RealisationKey::Modulo(output)
+            }
+            Err(_) => return,
+        },
+    };
+    assert!(!key.to_string().contains(|c: char| "/\\\"%".contains(c) || c <= ' ' || c > '~'));
+    let path = StorePath::new(StorePathHash::from_bytes([0; 20]), "x");
+    let (Ok(path), Ok(signer)) = (path, SecretKey::from_seed("fuzz", [42; 32])) else { return };
+    let (dependencies, signatures) = ([].into(), [].into());
+    let mut realisation = Realisation { key, path, dependencies, signatures };
+    let (texts, json) = (realisation.fingerprints(), realisation.to_json());
+    realisation.sign_with(&signer);
+    assert_eq!((realisation.fingerprints(), texts.len()), (texts.clone(), 1));
+    assert!(realisation.to_json().len() > json.len());
+    let by_us = |signature| signer.public().verify(texts[0].as_bytes(), signature);
+    assert!(realisation.signatures.len() == 1 && realisation.signatures.iter().all(by_us));
 }
 
 /// Store paths: written as they were read, inside the store, ordered as text.

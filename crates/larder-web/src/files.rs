@@ -6,7 +6,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::unix::ffi::OsStrExt,
 };
 
 use axum::{
@@ -16,11 +16,10 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use larder_cache::cache::{FolderEntry, FolderEntryKind, PathFile};
-use larder_formats::store_path::StorePathHash;
 use maud::{DOCTYPE, Markup, html};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-use crate::{error::WebError, paced, range, site::Shared};
+use crate::{error::WebError, paced, range, request::inner_path::InnerPath, site::Shared};
 
 /// What is written as it is in a link (RFC 3986, section 2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -41,7 +40,9 @@ pub(crate) async fn file(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, WebError> {
-    let Wanted { hash, mut names, folder } = wanted(uri.path()).ok_or(WebError::Absent)?;
+    // As it came: what the router has decoded would have to be UTF-8.
+    let place = uri.path().strip_prefix("/serve/").and_then(InnerPath::parse);
+    let InnerPath { hash, mut names, folder } = place.ok_or(WebError::Absent)?;
     let info = site.cache.narinfo(hash).await?.ok_or(WebError::Absent)?;
     let etag = format!("\"{}\"", info.nar_hash.to_nix32());
     let found = site.cache.file(hash, names.clone()).await?.ok_or(WebError::Absent)?;
@@ -81,44 +82,6 @@ pub(crate) async fn file(
     let mut response = (SAFE, [(header::CONTENT_TYPE, content_type(&name))], body).into_response();
     range::describe(&mut response, part, size, &etag);
     Ok(response)
-}
-
-struct Wanted {
-    hash: StorePathHash,
-    names: Vec<OsString>,
-    /// Whether the address ends in a slash.
-    folder: bool,
-}
-
-/// Takes an address apart, byte by byte: names in a store need not be UTF-8. Names that no file has are
-/// refused here, before any disk is asked.
-fn wanted(path: &str) -> Option<Wanted> {
-    let (hash, rest) = match path.strip_prefix("/serve/")?.split_once('/') {
-        Some((hash, rest)) => (hash, Some(rest)),
-        None => (path.strip_prefix("/serve/")?, None),
-    };
-    let hash = hash.parse().ok()?;
-    let (rest, folder) = match rest {
-        None => ("", false),
-        Some("") => ("", true),
-        Some(rest) => match rest.strip_suffix('/') {
-            Some(rest) => (rest, true),
-            None => (rest, false),
-        },
-    };
-    let mut names = Vec::new();
-    if !rest.is_empty() || path.ends_with("//") {
-        for name in rest.split('/') {
-            let name: Vec<u8> = percent_decode_str(name).collect();
-            if matches!(name.as_slice(), b"" | b"." | b"..")
-                || name.iter().any(|byte| matches!(byte, b'/' | 0))
-            {
-                return None;
-            }
-            names.push(OsString::from_vec(name));
-        }
-    }
-    Some(Wanted { hash, names, folder })
 }
 
 fn content_type(name: &OsStr) -> String {

@@ -7,14 +7,12 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use larder_fleet::{
-    host::HostName,
-    ledger::{HostState, Ledger, LedgerError},
-};
+use larder_fleet::ledger::{HostState, Ledger, LedgerError};
 use serde_json::{Value, json};
 
 use crate::{
     error::WebError,
+    request::revision_file::RevisionFile,
     site::{Shared, Site},
 };
 
@@ -31,19 +29,17 @@ pub(crate) async fn host(
     State(site): Shared,
     Path(file): Path<String>,
 ) -> Result<Response, WebError> {
-    let (name, sealed) = match (file.strip_suffix(".json"), file.strip_suffix(".rev")) {
-        (Some(name), _) => (name, true),
-        (_, Some(name)) => (name, false),
-        _ => return Err(WebError::Absent),
-    };
-    let host: HostName = name.parse().map_err(|_| WebError::Absent)?;
-    if sealed {
-        let envelope = read(&site, move |ledger| ledger.latest_envelope(&host)).await?.flatten();
-        return envelope.map(json_response).ok_or(WebError::Absent);
+    match RevisionFile::parse(&file).ok_or(WebError::Absent)? {
+        RevisionFile::Sealed(host) => {
+            let envelope = read(&site, move |ledger| ledger.latest_envelope(&host)).await?;
+            envelope.flatten().map(json_response).ok_or(WebError::Absent)
+        }
+        RevisionFile::Nixpkgs(host) => {
+            let revision = read(&site, move |ledger| ledger.latest(&host)).await?.flatten();
+            let nixpkgs = revision.and_then(|revision| revision.nixpkgs).ok_or(WebError::Absent)?;
+            Ok(format!("{nixpkgs}\n").into_response())
+        }
     }
-    let revision = read(&site, move |ledger| ledger.latest(&host)).await?.flatten();
-    let nixpkgs = revision.and_then(|revision| revision.nixpkgs).ok_or(WebError::Absent)?;
-    Ok(format!("{nixpkgs}\n").into_response())
 }
 
 fn describe(state: &HostState) -> Value {

@@ -1,36 +1,41 @@
 //! `/`: how to use this cache, ready to copy.
 
 use axum::{
+    Extension,
     extract::State,
-    http::{HeaderMap, header},
+    http::{HeaderMap, Uri, header},
     response::{IntoResponse, Response},
 };
 use larder_formats::signature::PublicKey;
 use maud::{DOCTYPE, Markup, html};
 
-use crate::site::{Shared, Site};
+use crate::{
+    forwarded::Origin,
+    server::peer::Peer,
+    site::{Shared, Site},
+};
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:3rem auto;padding:0 1rem}\
 pre{background:#f4f4f2;padding:1rem;overflow:auto;border-radius:.4rem}\
 @media(prefers-color-scheme:dark){body{background:#1b1b1b;color:#ddd}pre{background:#262626}a{color:#8bf}}";
 
-/// The page.
-pub(crate) async fn page(State(site): Shared, headers: HeaderMap) -> Response {
+/// The page. It tells each who asks the address they asked by, so nobody may keep it for others.
+pub(crate) async fn page(
+    State(site): Shared,
+    Extension(peer): Extension<Peer>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let origin = Origin::of(peer, &uri, &headers, &site.trusted_proxies);
+    let address = origin.address(&site.base_path);
+    let address = address.unwrap_or_else(|| format!("http://this-server:5000{}", site.base_path));
     let headers_out = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
     ];
-    (headers_out, render(&site, &address(&headers)).into_string()).into_response()
-}
-
-/// The address that the browser used, if it is one that can be shown.
-fn address(headers: &HeaderMap) -> String {
-    headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .filter(|host| host.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]".contains(c)))
-        .map_or_else(|| "http://this-server:5000".to_owned(), |host| format!("http://{host}"))
+    (headers_out, render(&site, &address).into_string()).into_response()
 }
 
 fn render(site: &Site, address: &str) -> Markup {

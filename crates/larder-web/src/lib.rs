@@ -3,16 +3,21 @@
 //! Turns requests into questions to a `Cache` or to the ledger, and answers into responses. It
 //! decides nothing about store paths itself. [`router::router`] names every route.
 
+pub mod base_path;
+mod endpoint;
 mod error;
 mod files;
 mod fleet;
+pub mod forwarded;
 mod landing;
 mod logs;
+pub mod metrics;
 mod nar;
 mod narinfo;
 mod paced;
 mod range;
 mod realisation;
+pub mod request;
 pub mod router;
 pub mod server;
 pub mod site;

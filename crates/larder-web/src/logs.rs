@@ -7,9 +7,8 @@ use axum::{
     http::{Method, header},
     response::{IntoResponse, Response},
 };
-use larder_formats::store_path::StorePath;
 
-use crate::{error::WebError, paced, site::Shared};
+use crate::{error::WebError, paced, request::info_file::LogName, site::Shared};
 
 /// Sends a log as text.
 pub(crate) async fn log(
@@ -17,13 +16,9 @@ pub(crate) async fn log(
     method: Method,
     Path(name): Path<String>,
 ) -> Result<Response, WebError> {
-    let candidates = match name.parse::<StorePath>() {
-        Ok(path) if path.is_derivation() => vec![path],
-        Ok(path) => site.cache.derivations(path.hash()).await?,
-        Err(_) => {
-            let hash = name.parse().map_err(|_| WebError::Absent)?;
-            site.cache.derivations(hash).await?
-        }
+    let candidates = match LogName::parse(&name).ok_or(WebError::Absent)? {
+        LogName::Derivation(path) => vec![path],
+        LogName::Hash(hash) => site.cache.derivations(hash).await?,
     };
     for derivation in candidates {
         if let Some(log) = site.cache.log(&derivation).await? {

@@ -1,44 +1,35 @@
 //! `/nar/…`: the bytes, whole or from where a download broke off.
-//!
-//! Three styles of name are understood, since clients remember a narinfo for up to 30 days and a server
-//! that replaces another must go on answering what that one promised:
-//!
-//! - `<NAR hash>.nar?hash=<path hash>`: ours, and Harmonia's
-//! - `<path hash>-<NAR hash>.nar`: nix-serve's
-//! - `<path hash>.nar`: nix-serve's of old
 
 use async_compression::tokio::bufread::ZstdEncoder;
 use axum::{
     body::Body,
-    extract::{Path, Query, State},
+    extract::{Path, RawQuery, State},
     http::{HeaderMap, HeaderValue, Method, header},
     response::{IntoResponse, Response},
 };
 use futures::TryStreamExt;
 use larder_cache::cache::{ByteStream, NarIdentity};
-use larder_formats::{hash::Sha256, store_path::StorePathHash};
-use serde::Deserialize;
 use tokio_util::io::{ReaderStream, StreamReader};
 
-use crate::{error::WebError, paced, range, site::Shared};
-
-/// What may follow the `?`.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Parameters {
-    hash: Option<String>,
-}
+use crate::{
+    error::WebError,
+    paced, range,
+    request::{encoding, nar_name::NarName},
+    site::Shared,
+};
 
 /// Sends a NAR.
 pub(crate) async fn nar(
     State(site): Shared,
     method: Method,
     Path(file): Path<String>,
-    Query(parameters): Query<Parameters>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, WebError> {
-    let (path, promised) = wanted(&file, parameters.hash.as_deref()).ok_or(WebError::Absent)?;
+    let NarName { path, nar_hash } =
+        NarName::parse(&file, query.as_deref()).ok_or(WebError::Absent)?;
     let info = site.cache.narinfo(path).await?.ok_or(WebError::Absent)?;
-    if promised.is_some_and(|promised| promised != info.nar_hash) {
+    if nar_hash.is_some_and(|promised| promised != info.nar_hash) {
         return Err(WebError::Absent);
     }
     let identity = NarIdentity { path, nar_hash: info.nar_hash };
@@ -68,32 +59,9 @@ pub(crate) async fn nar(
     Ok(response)
 }
 
-/// Which NAR a name means: of which path, and with which hash where the name says so.
-fn wanted(file: &str, parameter: Option<&str>) -> Option<(StorePathHash, Option<Sha256>)> {
-    let stem = file.strip_suffix(".nar")?;
-    if let Some((path, nar)) = stem.split_once('-') {
-        return Some((path.parse().ok()?, Some(Sha256::parse_nix32(nar).ok()?)));
-    }
-    match parameter {
-        Some(path) => Some((path.parse().ok()?, Some(Sha256::parse_nix32(stem).ok()?))),
-        None => Some((stem.parse().ok()?, None)),
-    }
-}
-
 fn accepts_zstd(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::ACCEPT_ENCODING)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|coding| {
-            let mut parts = coding.split(';').map(str::trim);
-            parts.next().is_some_and(|name| name.eq_ignore_ascii_case("zstd"))
-                && !parts.any(|part| {
-                    part.starts_with("q=0")
-                        && !part.contains(['1', '2', '3', '4', '5', '6', '7', '8', '9'])
-                })
-        })
+    let mut values = headers.get_all(header::ACCEPT_ENCODING).iter();
+    values.any(|value| encoding::accepts_zstd(value.as_bytes()))
 }
 
 fn zstd(stream: ByteStream) -> Body {

@@ -15,6 +15,8 @@ use moka::sync::Cache as Memory;
 
 use crate::{
     error::WebError,
+    metrics,
+    request::info_file::InfoFile,
     site::{Shared, Site},
 };
 
@@ -44,10 +46,15 @@ impl Remembered {
             && let Some((remembered, text)) = self.0.get(&hash)
             && remembered == generation
         {
+            metrics::remembered();
             return Ok(text);
         }
         let info = site.cache.narinfo(hash).await?;
-        let text = info.map(|info| Bytes::from(info.to_text(&site.cache.info().store_dir)));
+        // Boxed, since a text that was written piece by piece has room for more, which would be kept too.
+        let text = info.map(|info| {
+            let text = info.to_text(&site.cache.info().store_dir);
+            Bytes::from(text.into_boxed_str().into_boxed_bytes())
+        });
         if let Some(generation) = generation {
             self.0.insert(hash, (generation, text.clone()));
         }
@@ -67,27 +74,19 @@ pub(crate) async fn narinfo_or_listing(
     Path(file): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, WebError> {
-    let (stem, ending) = file.split_once('.').ok_or(WebError::Absent)?;
-    let hash: StorePathHash = stem.parse().map_err(|_| WebError::Absent)?;
-    match ending {
-        "narinfo" if query.is_some_and(|query| asks_for_json(&query)) => {
+    match InfoFile::parse(&file, query.as_deref()).ok_or(WebError::Absent)? {
+        InfoFile::NarinfoAsJson(hash) => {
             let info = site.cache.narinfo(hash).await?.ok_or(WebError::Absent)?;
             let json = info.to_json(&site.cache.info().store_dir);
             Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
         }
-        "narinfo" => {
+        InfoFile::Narinfo(hash) => {
             let text = remembered.narinfo(&site, hash).await?.ok_or(WebError::Absent)?;
             Ok(([(header::CONTENT_TYPE, "text/x-nix-narinfo")], text).into_response())
         }
-        "ls" => {
+        InfoFile::Listing(hash) => {
             let listing = site.cache.listing(hash).await?.ok_or(WebError::Absent)?;
             Ok(([(header::CONTENT_TYPE, "application/json")], listing.to_json()).into_response())
         }
-        _ => Err(WebError::Absent),
     }
-}
-
-/// `?json`, alone or among other parameters, with or without a value.
-fn asks_for_json(query: &str) -> bool {
-    query.split('&').any(|parameter| parameter.split('=').next() == Some("json"))
 }

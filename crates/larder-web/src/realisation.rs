@@ -10,6 +10,7 @@ use larder_formats::realisation::RealisationKey;
 
 use crate::{
     error::WebError,
+    request::realisation_file,
     site::{Shared, Site},
 };
 
@@ -18,9 +19,7 @@ pub(crate) async fn by_hash(
     State(site): Shared,
     Path(file): Path<String>,
 ) -> Result<Response, WebError> {
-    let output = file.strip_suffix(".doi").ok_or(WebError::Absent)?;
-    let output = output.parse().map_err(|_| WebError::Absent)?;
-    answer(&site, RealisationKey::Modulo(output)).await
+    answer(&site, realisation_file::by_hash(&file)).await
 }
 
 /// `<derivation>/<output>.doi`: the derivation by its base name.
@@ -28,13 +27,11 @@ pub(crate) async fn by_path(
     State(site): Shared,
     Path((derivation, file)): Path<(String, String)>,
 ) -> Result<Response, WebError> {
-    let output = file.strip_suffix(".doi").ok_or(WebError::Absent)?;
-    let output = output.parse().map_err(|_| WebError::Absent)?;
-    let derivation = derivation.parse().map_err(|_| WebError::Absent)?;
-    answer(&site, RealisationKey::Resolved(derivation, output)).await
+    answer(&site, realisation_file::by_path(&derivation, &file)).await
 }
 
-async fn answer(site: &Site, key: RealisationKey) -> Result<Response, WebError> {
+async fn answer(site: &Site, key: Option<RealisationKey>) -> Result<Response, WebError> {
+    let key = key.ok_or(WebError::Absent)?;
     let realisation = site.cache.realisation(&key).await?.ok_or(WebError::Absent)?;
     Ok(([(header::CONTENT_TYPE, "application/json")], realisation.to_json()).into_response())
 }

@@ -6,19 +6,22 @@ use axum::{
     Extension, Router,
     extract::State,
     http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
     routing::get,
 };
 
 use crate::{
+    base_path::BasePath,
+    error::WebError,
     files, fleet, landing, logs, nar, narinfo, realisation,
     site::{Shared, Site},
 };
 
-/// The routes of a site. GET routes answer HEAD as well.
+/// The routes of a site, below its base path. GET routes answer HEAD as well.
 pub fn router(site: Site) -> Router {
+    let base = site.base_path.clone();
     let remembered = Extension(Arc::new(narinfo::Remembered::new()));
-    Router::new()
+    let routes = Router::new()
         .route("/", get(landing::page))
         .route("/nix-cache-info", get(narinfo::cache_info))
         .route("/{file}", get(narinfo::narinfo_or_listing).layer(remembered))
@@ -29,10 +32,26 @@ pub fn router(site: Site) -> Router {
         .route("/serve/{*file}", get(files::file))
         .route("/fleet", get(fleet::overview))
         .route("/fleet/{file}", get(fleet::host))
+        .route("/metrics", get(metrics))
         .route("/health", get(health))
         .route("/version", get(version))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "not found\n") })
-        .with_state(Arc::new(site))
+        .fallback(not_found)
+        .with_state(Arc::new(site));
+    below(&base, routes)
+}
+
+fn below(base: &BasePath, routes: Router) -> Router {
+    let Some(name) = base.last() else { return routes };
+    // Relative, so that it holds whatever a proxy puts before it; links of the page need the slash.
+    let slash = Redirect::temporary(&format!("./{name}/"));
+    Router::new()
+        .nest(&format!("{base}/"), routes)
+        .route(base.as_str(), get(slash))
+        .fallback(not_found)
+}
+
+async fn not_found() -> impl IntoResponse {
+    (StatusCode::NOT_FOUND, "not found\n")
 }
 
 /// Whether the store can be read. The path asked for need not exist: being able to tell is enough.
@@ -45,6 +64,13 @@ async fn health(State(site): Shared) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, "the store cannot be read\n").into_response()
         }
     }
+}
+
+/// What was counted, as Prometheus reads it.
+async fn metrics(State(site): Shared) -> Result<Response, WebError> {
+    let metrics = site.metrics.as_ref().ok_or(WebError::Absent)?;
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    Ok((kind, metrics.page()).into_response())
 }
 
 async fn version() -> impl IntoResponse {

@@ -1,197 +1,180 @@
-//! Listening, answering, and stopping without cutting an answer short.
+//! Listening, answering, changing while it runs, and stopping without cutting an answer short.
 
 mod accept;
 mod alarm;
 mod answer;
+mod body;
 mod connection;
 mod limits;
+mod listening;
+pub mod peer;
 mod phase;
+mod serving;
+mod streams;
+pub mod tls;
 mod watched;
 
 use std::{
-    fmt, io,
-    os::unix::fs::FileTypeExt,
+    collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use axum::Router;
-use hyper_util::service::TowerToHyperService;
-use listenfd::ListenFd;
-use tokio::{
-    net::{TcpListener, UnixListener, UnixStream},
-    sync::Semaphore,
-    time::timeout,
-};
+use tokio::{sync::Semaphore, task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::limits::Limits;
-use self::{accept::Accepting, connection::Common};
+use self::{accept::Accepting, serving::Common};
+pub use self::{
+    limits::Limits,
+    listening::{Address, Listening, ServerError},
+    serving::Serving,
+};
 
-/// Where to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// A host name or address, and a port.
-    Tcp(String, u16),
-    /// A unix socket.
-    Unix(PathBuf),
+/// An address that is to be listened on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The address.
+    pub address: Address,
+    /// Whether TLS is spoken there.
+    pub secure: bool,
 }
 
-impl fmt::Display for Address {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(host, port) if host.contains(':') => write!(formatter, "[{host}]:{port}"),
-            Self::Tcp(host, port) => write!(formatter, "{host}:{port}"),
-            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// An address that is listened on.
-#[derive(Debug)]
-pub enum Listening {
-    /// TCP.
-    Tcp(TcpListener),
-    /// A unix socket, and its file where that is ours, and goes when the server does.
-    Unix(UnixListener, Option<PathBuf>),
-}
-
-/// An address that cannot be listened on, or a listener that failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// Somebody is there.
-    #[error(
-        "cannot listen on {0}: something else listens there already. Stop it, or choose another address \
-         under `listen`"
-    )]
-    Taken(Address),
-    /// The system does not let us.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: Address,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// What the service manager handed over cannot be listened on.
-    #[error(
-        "socket {number} from the service manager cannot be listened on: {source}. Larder takes \
-         `ListenStream=` sockets with `Accept=no`"
-    )]
-    Inherited {
-        /// Which of them, from 0.
-        number: usize,
-        /// The reason.
-        source: io::Error,
-    },
-}
-
-impl Listening {
-    /// Starts listening. A unix socket that a killed server left behind is replaced.
-    pub async fn on(address: &Address) -> Result<Self, ServerError> {
-        let listening = match address {
-            Address::Tcp(host, port) => {
-                TcpListener::bind((host.as_str(), *port)).await.map(Self::Tcp)
-            }
-            Address::Unix(path) => unix(path).await,
-        };
-        listening.map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => ServerError::Taken(address.clone()),
-            _ => ServerError::Listen { address: address.clone(), source },
-        })
-    }
-
-    /// What a service manager already listens on for us: systemd's socket activation, in its order.
-    /// Nothing, when there is none.
-    ///
-    /// Source: sd_listen_fds(3).
-    pub fn inherited() -> Result<Vec<Self>, ServerError> {
-        let mut sockets = ListenFd::from_env();
-        let count = sockets.len();
-        let take = |number| {
-            inherited(&mut sockets, number)
-                .map_err(|source| ServerError::Inherited { number, source })
-        };
-        (0..count).map(take).collect()
-    }
-
-    /// The address that is really listened on: with port 0 the system chose one.
-    pub fn address(&self) -> Option<Address> {
-        match self {
-            Self::Tcp(listener) => {
-                let address = listener.local_addr().ok()?;
-                Some(Address::Tcp(address.ip().to_string(), address.port()))
-            }
-            Self::Unix(listener, _) => {
-                let address = listener.local_addr().ok()?;
-                Some(Address::Unix(address.as_pathname()?.to_owned()))
-            }
-        }
-    }
-}
-
-async fn unix(path: &Path) -> io::Result<Listening> {
-    let is_socket =
-        std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    if is_socket {
-        match UnixStream::connect(path).await {
-            Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(path)?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(Listening::Unix(UnixListener::bind(path)?, Some(path.to_owned())))
-}
-
-fn inherited(sockets: &mut ListenFd, number: usize) -> io::Result<Listening> {
-    if let Ok(Some(listener)) = sockets.take_tcp_listener(number) {
-        listener.set_nonblocking(true)?;
-        return Ok(Listening::Tcp(TcpListener::from_std(listener)?));
-    }
-    let listener = sockets.take_unix_listener(number)?.ok_or(io::ErrorKind::NotFound)?;
-    listener.set_nonblocking(true)?;
-    Ok(Listening::Unix(UnixListener::from_std(listener)?, None))
-}
-
-/// Answers on all of these until told to stop, then lets answers under way end.
-pub async fn serve(
-    listening: Vec<Listening>,
-    router: Router,
-    limits: Limits,
+/// A running server.
+pub struct Server {
+    accepting: Accepting,
+    /// By what was asked for: a port 0 is another one once it is listened on.
+    open: BTreeMap<Address, Open>,
     stop: CancellationToken,
-) {
-    let grace = limits.grace;
-    let accepting = Accepting {
-        places: Arc::new(Semaphore::new(limits.connections)),
-        connections: TaskTracker::new(),
-        common: Arc::new(Common {
-            router: TowerToHyperService::new(router),
-            limits,
-            stop: stop.clone(),
-        }),
-    };
-    let listeners = TaskTracker::new();
-    let mut files = Vec::new();
-    for listener in listening {
-        match listener {
-            Listening::Tcp(listener) => drop(listeners.spawn(accepting.clone().on(listener))),
-            Listening::Unix(listener, file) => {
-                files.extend(file);
-                drop(listeners.spawn(accepting.clone().on(listener)));
+}
+
+/// Somewhere that is listened.
+struct Open {
+    /// Whether TLS is spoken with who comes there.
+    secure: Arc<AtomicBool>,
+    stop: CancellationToken,
+    accepting: JoinHandle<()>,
+    /// The file of a unix socket that is ours.
+    file: Option<PathBuf>,
+}
+
+impl Server {
+    /// A server that listens nowhere yet.
+    pub fn new(serving: Serving, limits: Limits) -> Self {
+        let stop = CancellationToken::new();
+        let accepting = Accepting {
+            places: Arc::new(Semaphore::new(limits.connections)),
+            connections: TaskTracker::new(),
+            common: Arc::new(Common::new(serving, limits, stop.clone())),
+        };
+        Self { accepting, open: BTreeMap::new(), stop }
+    }
+
+    /// Has every further request answered in another way, on connections that are there already as well.
+    /// Answers under way end as they began.
+    pub fn answer_by(&self, serving: Serving) {
+        self.accepting.common.change(serving);
+    }
+
+    /// The same, and listens on these places and no others. Where that cannot be, nothing changes.
+    ///
+    /// Gives the addresses really listened on that were not before.
+    pub async fn change(
+        &mut self,
+        serving: Serving,
+        places: &[Place],
+    ) -> Result<Vec<Address>, ServerError> {
+        let new = self.bind(places).await?;
+        // Before anybody comes: who does by TLS may need a certificate that there was not until now.
+        self.answer_by(serving);
+        Ok(self.move_to(places, new).await)
+    }
+
+    /// Listens on these places and no others. Where that cannot be, on those of before.
+    ///
+    /// Gives the addresses really listened on that were not before.
+    pub async fn listen_on(&mut self, places: &[Place]) -> Result<Vec<Address>, ServerError> {
+        let new = self.bind(places).await?;
+        Ok(self.move_to(places, new).await)
+    }
+
+    /// Listens on a socket that is open already.
+    pub fn listen(&mut self, place: Place, listening: Listening) {
+        let Place { address, secure } = place;
+        let (stop, secure) = (self.stop.child_token(), Arc::new(AtomicBool::new(secure)));
+        let (accepting, until, tls) = (self.accepting.clone(), stop.clone(), Arc::clone(&secure));
+        let (file, accepting) = match listening {
+            Listening::Tcp(socket) => (None, tokio::spawn(accepting.on(socket, tls, until))),
+            Listening::Unix(socket, file) => (file, tokio::spawn(accepting.on(socket, tls, until))),
+        };
+        let before = self.open.insert(address, Open { secure, stop, accepting, file });
+        debug_assert!(before.is_none(), "one address is listened on once");
+    }
+
+    /// Sockets for the places whose addresses are not listened on.
+    async fn bind(&self, places: &[Place]) -> Result<Vec<(Place, Listening)>, ServerError> {
+        let mut new = Vec::new();
+        for place in places.iter().filter(|place| !self.open.contains_key(&place.address)) {
+            match Listening::on(&place.address).await {
+                Ok(listening) => new.push((place.clone(), listening)),
+                Err(error) => {
+                    for file in new.into_iter().filter_map(|(_, listening)| listening.into_file()) {
+                        remove(&file);
+                    }
+                    return Err(error);
+                }
             }
         }
+        Ok(new)
     }
-    stop.cancelled().await;
-    listeners.close();
-    listeners.wait().await;
-    for file in files {
-        // It may be gone already. Not after the answers under way: by then a successor may listen there.
-        let _ = std::fs::remove_file(file);
+
+    async fn move_to(&mut self, places: &[Place], new: Vec<(Place, Listening)>) -> Vec<Address> {
+        for Place { address, secure } in places {
+            if let Some(open) = self.open.get(address) {
+                open.secure.store(*secure, Ordering::Relaxed);
+            }
+        }
+        let wanted = |address: &Address| places.iter().any(|place| place.address == *address);
+        let gone: Vec<Address> =
+            self.open.keys().filter(|address| !wanted(address)).cloned().collect();
+        let gone = gone.iter().filter_map(|address| self.open.remove(address)).collect();
+        let addresses = new.iter().filter_map(|(_, listening)| listening.address()).collect();
+        for (place, listening) in new {
+            self.listen(place, listening);
+        }
+        close(gone).await;
+        addresses
     }
-    accepting.connections.close();
-    if timeout(grace, accepting.connections.wait()).await.is_err() {
-        tracing::warn!("some answers took too long and were cut short");
+
+    /// Accepts no more, and lets the answers under way end, as long as the limits grant them.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        close(self.open.into_values().collect()).await;
+        self.accepting.connections.close();
+        let grace = self.accepting.common.limits.grace;
+        if timeout(grace, self.accepting.connections.wait()).await.is_err() {
+            tracing::warn!("some answers took too long and were cut short");
+        }
     }
+}
+
+async fn close(open: Vec<Open>) {
+    for listener in &open {
+        listener.stop.cancel();
+    }
+    for listener in open {
+        // A listener that panicked listens no more.
+        let _ = listener.accepting.await;
+        if let Some(file) = listener.file {
+            // It may be gone already. Not after the answers under way: by then a successor may listen
+            // there.
+            remove(&file);
+        }
+    }
+}
+
+fn remove(file: &Path) {
+    let _ = std::fs::remove_file(file);
 }

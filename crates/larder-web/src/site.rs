@@ -6,6 +6,8 @@ use axum::extract::State;
 use larder_cache::cache::Cache;
 use larder_formats::signature::PublicKey;
 
+use crate::{base_path::BasePath, forwarded::TrustedProxies, metrics::Metrics};
+
 /// What the routes share.
 pub struct Site {
     /// Answers for store paths.
@@ -18,6 +20,12 @@ pub struct Site {
     pub ledger: PathBuf,
     /// Whether NARs go out with `Content-Encoding: zstd` to clients that accept it.
     pub compress_nars: bool,
+    /// What `/metrics` tells; without it that is absent.
+    pub metrics: Option<Metrics>,
+    /// What every route lies below.
+    pub base_path: BasePath,
+    /// Who is believed when it says by which address a client came.
+    pub trusted_proxies: Arc<TrustedProxies>,
 }
 
 /// The site as the handlers get it.

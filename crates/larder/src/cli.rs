@@ -13,7 +13,7 @@ use crate::{
     command::{build, check, config, init, key, serve, upgrade},
     config::DEFAULT_PATH,
     context::Context,
-    lifecycle,
+    lifecycle::{HangUp, Signals},
     report::{self, Done, Error},
 };
 
@@ -64,6 +64,9 @@ pub fn run() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // A log that nobody reads any more is no reason to stop: telling so would fail just as well, by a
+        // panic of whoever logs.
+        .log_internal_errors(false)
         .init();
     // The only one there is; a second installation would be a second start of the program.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -78,9 +81,13 @@ pub fn run() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Result<Done, Error> {
-    let cancel = lifecycle::stop_on_signals()
+    let hang_up = match cli.command {
+        Command::Serve(_) => HangUp::Reloads,
+        _ => HangUp::Stops,
+    };
+    let signals = Signals::listen(hang_up)
         .map_err(|source| Error::Io { path: PathBuf::from("signals"), source })?;
-    let context = Context::new(cli.config, cancel);
+    let context = Context::new(cli.config, signals);
     let done = match cli.command {
         Command::Serve(arguments) => serve::run(&context, &arguments).await,
         Command::Build(arguments) => build::run(&context, &arguments).await,

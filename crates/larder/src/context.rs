@@ -10,6 +10,7 @@ use larder_nix::command::CancellationToken;
 
 use crate::{
     config::{Config, LoadError},
+    lifecycle::Signals,
     report::{Done, Error},
     view,
 };
@@ -19,12 +20,14 @@ pub(crate) struct Context {
     config: PathBuf,
     /// Cancelled when the program is told to stop.
     pub(crate) cancel: CancellationToken,
+    /// What else the program may be told.
+    pub(crate) signals: Signals,
 }
 
 impl Context {
     /// A context for one command.
-    pub(crate) fn new(config: PathBuf, cancel: CancellationToken) -> Self {
-        Self { config, cancel }
+    pub(crate) fn new(config: PathBuf, signals: Signals) -> Self {
+        Self { config, cancel: signals.stop.clone(), signals }
     }
 
     /// Reads the configuration, for commands that cannot do without.

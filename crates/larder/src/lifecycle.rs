@@ -1,32 +1,66 @@
 //! Starting with what many connections need, and stopping when told to.
 
+use std::sync::Arc;
+
 use larder_nix::command::CancellationToken;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+};
 
-/// Cancelled by SIGINT, SIGTERM, or the loss of the terminal (SIGHUP). A second signal ends the program at once: whoever sends it does
-/// not want to wait.
-pub(crate) fn stop_on_signals() -> std::io::Result<CancellationToken> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let token = CancellationToken::new();
-    let stop = token.clone();
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hang_up.recv() => {}
+/// What signals ask of a command.
+#[derive(Clone, Debug)]
+pub(crate) struct Signals {
+    /// Cancelled by SIGINT, SIGTERM, or, where it does not ask for a reload, the loss of the terminal
+    /// (SIGHUP). A second signal ends the
+    /// program at once: whoever sends it does not want to wait.
+    pub(crate) stop: CancellationToken,
+    reload: Arc<Notify>,
+}
+
+/// What SIGHUP means to a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HangUp {
+    /// To stop: whoever waited for it at a terminal is gone.
+    Stops,
+    /// To read the configuration again.
+    Reloads,
+}
+
+impl Signals {
+    /// Listens to them from now on.
+    pub(crate) fn listen(meaning: HangUp) -> std::io::Result<Self> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let signals = Self { stop: CancellationToken::new(), reload: Arc::default() };
+        let Self { stop, reload } = signals.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hang_up.recv() => if meaning == HangUp::Reloads {
+                        reload.notify_one();
+                        continue;
+                    }
+                }
+                if stop.is_cancelled() {
+                    std::process::exit(130);
+                }
+                // First of all: nothing that goes wrong with the log may keep the program from stopping.
+                stop.cancel();
+                tracing::info!("stopping");
             }
-            if stop.is_cancelled() {
-                std::process::exit(130);
-            }
-            tracing::info!("stopping");
-            stop.cancel();
-        }
-    });
-    Ok(token)
+        });
+        Ok(signals)
+    }
+
+    /// Waits until a reload is asked for. Several that come while nobody waits are one.
+    pub(crate) async fn reload_asked(&self) {
+        self.reload.notified().await;
+    }
 }
 
 /// Raises the number of files that may be open to what the administrator allows: each connection is

@@ -11,7 +11,10 @@ use larder_fleet::{
 use larder_nix::{
     command::CommandError, database::DatabaseError, layout::LayoutError, nix::NixError,
 };
-use larder_web::server::ServerError;
+use larder_web::{
+    metrics::MetricsError,
+    server::{ServerError, tls::TlsError},
+};
 
 use crate::{config::LoadError, keys::KeyError};
 
@@ -77,6 +80,10 @@ pub(crate) enum Error {
     #[error(transparent)]
     Server(#[from] ServerError),
     #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("cannot count requests: {0}")]
+    Metrics(#[from] MetricsError),
+    #[error(transparent)]
     Nix(#[from] NixError),
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -135,6 +142,8 @@ pub(crate) fn failure(error: &Error) -> u8 {
         | Error::Database(_)
         | Error::Key(_)
         | Error::Server(_)
+        | Error::Tls(_)
+        | Error::Metrics(_)
         | Error::Nix(_)
         | Error::Command(_)
         | Error::Flake(_)

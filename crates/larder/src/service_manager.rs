@@ -9,8 +9,10 @@ use tokio::time::{MissedTickBehavior, interval};
 /// What there is to tell.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Notice {
-    /// Requests are accepted.
+    /// Requests are accepted, under the configuration read last.
     Ready,
+    /// The configuration is read again.
+    Reloading,
     /// No more are; those under way are being answered.
     Stopping,
     /// The program still turns.
@@ -19,12 +21,15 @@ pub(crate) enum Notice {
 
 /// Tells it. A service manager that does not listen is no reason to stop.
 pub(crate) fn tell(notice: Notice) {
-    let state = match notice {
-        Notice::Ready => NotifyState::Ready,
-        Notice::Stopping => NotifyState::Stopping,
-        Notice::Alive => NotifyState::Watchdog,
+    let said = match notice {
+        Notice::Ready => sd_notify::notify(&[NotifyState::Ready]),
+        // With the time at which it began, as systemd's `Type=notify-reload` demands.
+        Notice::Reloading => NotifyState::monotonic_usec_now()
+            .and_then(|since| sd_notify::notify(&[NotifyState::Reloading, since])),
+        Notice::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
+        Notice::Alive => sd_notify::notify(&[NotifyState::Watchdog]),
     };
-    if let Err(error) = sd_notify::notify(&[state]) {
+    if let Err(error) = said {
         tracing::warn!(?notice, "the service manager cannot be told: {error}");
     }
 }

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, sync::Arc};
 
 use jiff::SignedDuration;
-use larder_cache::{layer::Signing, source::LocalStore};
+use larder_cache::{
+    layer::{Metered, Signing},
+    source::LocalStore,
+};
 use larder_fleet::{
     ledger::Ledger,
     night::{FlakeSource, Limits, Night, Publisher, Wanted, ledger_file},
@@ -11,11 +14,17 @@ use larder_fleet::{
 };
 use larder_formats::signature::{PublicKey, SecretKey};
 use larder_nix::{command::CancellationToken, database::Database, layout::StoreLayout, nix::Nix};
-use larder_web::{server::Address, site::Site};
+use larder_web::{
+    forwarded::TrustedProxies,
+    metrics::Metrics,
+    router::router,
+    server::{Address, Place, Serving, tls::Tls},
+    site::Site,
+};
 
 use crate::{
     clock,
-    config::{Config, Listen, REV_DIR, Server},
+    config::{Certificate, Config, Listen, REV_DIR, Server},
     environment, keys,
     report::Error,
 };
@@ -31,17 +40,39 @@ pub(crate) async fn nix(config: &Config, cancel: &CancellationToken) -> Result<N
 }
 
 /// What `larder serve` answers with.
-pub(crate) fn site(config: &Config) -> Result<Site, Error> {
+pub(crate) fn serving(config: &Config, metrics: &Metrics) -> Result<Serving, Error> {
+    let site = site(config, metrics)?;
+    if site.public_keys.is_empty() {
+        tracing::warn!("no `signing-keys`: clients accept only what is signed already");
+    }
+    Ok(Serving {
+        base_path: site.base_path.clone(),
+        proxies: Arc::clone(&site.trusted_proxies),
+        router: router(site),
+        tls: tls(config)?,
+    })
+}
+
+/// The certificate of the configuration, where there is one.
+pub(crate) fn tls(config: &Config) -> Result<Option<Arc<Tls>>, Error> {
+    let Some(Certificate { certificate, key }) = &config.serve.certificate else { return Ok(None) };
+    Ok(Some(Arc::new(Tls::load(certificate, key)?)))
+}
+
+fn site(config: &Config, metrics: &Metrics) -> Result<Site, Error> {
     let paths = &config.serve.signing_keys;
     let keys = paths.iter().map(|path| keys::read(path)).collect::<Result<Vec<_>, _>>()?;
     let public_keys = keys.iter().map(SecretKey::public).collect();
     let store = LocalStore::open(layout(config)?, config.serve.priority)?;
     Ok(Site {
-        cache: Arc::new(Signing::new(store, keys)),
+        cache: Arc::new(Signing::new(Metered::new(store), keys)),
         public_keys,
         fleet_keys: fleet_public_keys(config),
         ledger: ledger_file(&config.state_dir),
         compress_nars: config.serve.compress_nars,
+        metrics: Some(metrics.clone()),
+        base_path: config.serve.base_path.clone(),
+        trusted_proxies: Arc::new(TrustedProxies::new(config.serve.trusted_proxies.clone())),
     })
 }
 
@@ -51,12 +82,14 @@ fn fleet_public_keys(config: &Config) -> Vec<PublicKey> {
 }
 
 /// Where `larder serve` listens.
-pub(crate) fn addresses(config: &Config) -> Vec<Address> {
+pub(crate) fn places(config: &Config) -> Vec<Place> {
     let address = |listen: &Listen| match listen {
         Listen::Tcp { host, port } => Address::Tcp(host.clone(), *port),
         Listen::Unix(path) => Address::Unix(path.clone()),
     };
-    config.serve.listen.iter().map(address).collect()
+    let place = |secure| move |listen| Place { address: address(listen), secure };
+    let plain = config.serve.listen.iter().map(place(false));
+    plain.chain(config.serve.tls_listen.iter().map(place(true))).collect()
 }
 
 /// A run of the night build. Without `publish` it needs no fleet key.

@@ -22,6 +22,32 @@ fn every_file_of_the_corpus_passes_its_target() {
     }
 }
 
+/// Or the whole server would only ever be seen to refuse.
+#[test]
+fn the_requests_of_the_corpus_reach_what_is_there() {
+    for (name, statuses) in [
+        ("narinfo", ["200"].as_slice()),
+        ("nar", &["200", "200"]),
+        ("part", &["206"]),
+        ("empty", &["200"]),
+        ("folder", &["200", "307"]),
+        ("index", &["200"]),
+        ("landing", &["200"]),
+        ("fleet", &["200", "404", "404"]),
+        ("realisation", &["200", "200"]),
+        ("log", &["200", "200"]),
+        ("post", &["405", "200"]),
+        ("tls", &["400"]),
+    ] {
+        let bytes = std::fs::read(corpus().join("request").join(name)).unwrap();
+        let answers = larder_fuzz::server::answers(&bytes);
+        let answers = String::from_utf8_lossy(&answers);
+        let lines = answers.split("HTTP/1.").skip(1);
+        let told: Vec<&str> = lines.filter_map(|line| line.get(2..5)).collect();
+        assert_eq!(told, statuses, "{name}: {answers}");
+    }
+}
+
 #[test]
 fn every_target_has_a_program_and_every_folder_a_target() {
     let names: Vec<_> = larder_fuzz::TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();

@@ -1,6 +1,14 @@
 //! Accepting connections, as many as there are places.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::FutureExt;
 use tokio::{
@@ -9,12 +17,11 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    answer::Peer,
-    connection::{Common, drive},
-};
+use super::{connection::drive, peer::Peer, serving::Common};
+
+use crate::metrics::Connected;
 
 /// How long to wait when the system has no more files or memory for connections: asking again at
 /// once would only take the processor from those that are being answered, and end none of them.
@@ -24,27 +31,27 @@ const BREATH: Duration = Duration::from_millis(500);
 pub(super) trait Source: Send + Sync + 'static {
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
-    /// The next connection. Dropping the future loses none.
-    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
+    /// The next connection, and where it comes from. Dropping the future loses none.
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<SocketAddr>)>> + Send;
 }
 
 impl Source for TcpListener {
     type Stream = TcpStream;
 
-    async fn next(&self) -> io::Result<(TcpStream, Peer)> {
+    async fn next(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
         let (stream, address) = self.accept().await?;
         // A narinfo is smaller than a packet, and somebody waits for it.
         let _ = stream.set_nodelay(true);
-        Ok((stream, Peer(Some(address))))
+        Ok((stream, Some(address)))
     }
 }
 
 impl Source for UnixListener {
     type Stream = UnixStream;
 
-    async fn next(&self) -> io::Result<(UnixStream, Peer)> {
+    async fn next(&self) -> io::Result<(UnixStream, Option<SocketAddr>)> {
         let (stream, _) = self.accept().await?;
-        Ok((stream, Peer(None)))
+        Ok((stream, None))
     }
 }
 
@@ -60,29 +67,36 @@ pub(super) struct Accepting {
 impl Accepting {
     /// Accepts until told to stop. What had come by then is still answered: the kernel has told its
     /// client that it is connected, though nobody may have seen it here.
-    pub(super) async fn on<S: Source>(self, source: S) {
+    ///
+    /// Whether TLS is spoken with a connection is what `secure` says when it comes.
+    pub(super) async fn on<S: Source>(
+        self,
+        source: S,
+        secure: Arc<AtomicBool>,
+        stop: CancellationToken,
+    ) {
         let closing = async {
-            self.common.stop.cancelled().await;
+            stop.cancelled().await;
             sleep(self.common.limits.last_call).await;
         };
         tokio::select! {
             biased;
-            () = self.accept(&source) => {}
+            () = self.accept(&source, &secure) => {}
             () = closing => {}
         }
         // The moment between the last look and the end of listening is as short as can be.
         while let Ok(place) = Arc::clone(&self.places).try_acquire_owned()
-            && let Some(Ok((stream, peer))) = source.next().now_or_never()
+            && let Some(Ok((stream, address))) = source.next().now_or_never()
         {
-            self.spawn(stream, peer, place);
+            self.spawn(stream, peer(address, &secure), place);
         }
     }
 
-    async fn accept<S: Source>(&self, source: &S) {
+    async fn accept<S: Source>(&self, source: &S, secure: &AtomicBool) {
         // It is never closed, so taking a place only ever waits.
         while let Ok(place) = Arc::clone(&self.places).acquire_owned().await {
             match source.next().await {
-                Ok((stream, peer)) => self.spawn(stream, peer, place),
+                Ok((stream, address)) => self.spawn(stream, peer(address, secure), place),
                 Err(error) => recover(&error).await,
             }
         }
@@ -93,12 +107,17 @@ impl Accepting {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let common = Arc::clone(&self.common);
+        let connected = Connected::new();
         let connection = async move {
             drive(stream, peer, &common).await;
-            drop(place);
+            drop((place, connected));
         };
         drop(self.connections.spawn(connection));
     }
+}
+
+fn peer(address: Option<SocketAddr>, secure: &AtomicBool) -> Peer {
+    Peer { address, secure: secure.load(Ordering::Relaxed) }
 }
 
 /// Nothing that happens to one connection ends the server.

@@ -5,79 +5,79 @@
 
 use std::{
     convert::Infallible,
-    fmt,
     hash::{BuildHasher, RandomState},
-    net::SocketAddr,
-    pin::Pin,
     sync::{
-        LazyLock,
+        Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
 };
 
 use axum::{
-    Error, Router,
-    body::{Body, Bytes, HttpBody},
+    body::{Body, HttpBody},
     http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header},
     response::IntoResponse,
 };
-use hyper::{
-    body::{Frame, Incoming, SizeHint},
-    service::Service,
-};
-use hyper_util::service::TowerToHyperService;
+use hyper::{body::Incoming, service::Service};
 use tokio::time::Instant;
 
-use super::phase::{Phase, Shared};
+use super::{
+    body::{Answer, Track, UnderWay},
+    peer::Peer,
+    serving::Common,
+};
+use crate::{
+    base_path::BasePath,
+    endpoint::Endpoint,
+    forwarded::{Client, Origin, TrustedProxies},
+    metrics::{self, Meters},
+    request::id::RequestId,
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Longer names than any proxy makes.
-const LONGEST_ID: usize = 128;
-
-/// Who asks: an address, or somebody behind a unix socket.
-#[derive(Clone, Copy)]
-pub(super) struct Peer(pub(super) Option<SocketAddr>);
-
-impl fmt::Display for Peer {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(address) => address.fmt(formatter),
-            None => formatter.write_str("unix"),
-        }
-    }
-}
 
 /// What answers the requests of one connection.
 #[derive(Clone)]
 pub(super) struct Answerer {
-    pub(super) router: TowerToHyperService<Router>,
-    pub(super) phase: Shared,
+    pub(super) common: Arc<Common>,
+    pub(super) track: Track,
     pub(super) peer: Peer,
-    pub(super) target_size: usize,
 }
 
 impl Answerer {
     /// Answers one request.
     pub(super) async fn answer(
         self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Result<Response<Answer>, Infallible> {
-        let under_way = UnderWay::of(self.phase);
+        let began = Instant::now();
+        let under_way = UnderWay::of(&self.track);
+        let now = self.common.now();
+        let endpoint = endpoint(request.uri().path(), &now.base_path);
+        let bodiless = request.method() == Method::HEAD;
         let id = identity(request.headers().get(REQUEST_ID));
-        let entry = tracing::enabled!(tracing::Level::DEBUG).then(|| Entry::of(&request));
+        let entry = tracing::enabled!(tracing::Level::DEBUG)
+            .then(|| Entry::of(&request, self.peer, &now.proxies));
         let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-        let mut response = if target > self.target_size {
+        let mut response = if target > self.common.limits.target_size {
             (StatusCode::URI_TOO_LONG, "the address is too long\n").into_response()
         } else {
-            self.router.call(request).await?
+            request.extensions_mut().insert(self.peer);
+            now.router.call(request).await?
         };
         if let Some(entry) = entry {
-            entry.log(&response, &id, self.peer);
+            entry.log(&response, &id);
         }
         response.headers_mut().insert(REQUEST_ID, id);
-        Ok(response.map(|body| Answer { body, _under_way: under_way }))
+        metrics::answered(endpoint, response.status().as_u16());
+        let meters = Meters::of(endpoint);
+        meters.seconds.record(began.elapsed());
+        let promised = if bodiless {
+            *response.body_mut() = Body::empty();
+            Some(0)
+        } else {
+            promised(&response)
+        };
+        Ok(response.map(|body| Answer::new(body, promised, under_way, meters)))
     }
 }
 
@@ -85,29 +85,46 @@ impl Answerer {
 struct Entry {
     method: Method,
     uri: Uri,
+    client: Client,
     began: Instant,
 }
 
 impl Entry {
-    fn of(request: &Request<Incoming>) -> Self {
-        Self { method: request.method().clone(), uri: request.uri().clone(), began: Instant::now() }
+    fn of(request: &Request<Incoming>, peer: Peer, proxies: &TrustedProxies) -> Self {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let client = Origin::of(peer, &uri, request.headers(), proxies).client;
+        Self { method, uri, client, began: Instant::now() }
     }
 
     /// `bytes` are those promised: how many are taken is up to the reader. None are when the length
     /// is not known beforehand.
-    fn log(&self, response: &Response<Body>, id: &HeaderValue, peer: Peer) {
-        let promised = response.headers().get(header::CONTENT_LENGTH);
-        let promised = promised.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    fn log(&self, response: &Response<Body>, id: &HeaderValue) {
         tracing::debug!(
             method = %self.method,
             path = self.uri.path(),
             status = response.status().as_u16(),
-            bytes = promised.or_else(|| response.body().size_hint().exact()),
+            bytes = promised(response),
             milliseconds = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            %peer,
+            peer = %self.client,
             request_id = id.to_str().unwrap_or_default(),
             "answered"
         );
+    }
+}
+
+/// Bytes of the body, where that is known beforehand. Of a HEAD request, those that GET would have.
+fn promised(response: &Response<Body>) -> Option<u64> {
+    let length = response.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    length.or_else(|| response.body().size_hint().exact())
+}
+
+fn endpoint(path: &str, base: &BasePath) -> Endpoint {
+    match path.strip_prefix(base.as_str()) {
+        // From there one is sent on to the landing page.
+        Some("") if base.last().is_some() => Endpoint::Landing,
+        Some(path) => Endpoint::of(path),
+        None => Endpoint::Other,
     }
 }
 
@@ -115,57 +132,11 @@ impl Entry {
 fn identity(given: Option<&HeaderValue>) -> HeaderValue {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    let well_formed = |id: &&HeaderValue| {
-        let bytes = id.as_bytes();
-        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
-        (1..=LONGEST_ID).contains(&bytes.len()) && bytes.iter().all(plain)
-    };
-    given.filter(well_formed).cloned().unwrap_or_else(|| {
+    let given = given.and_then(|given| RequestId::parse(given.as_bytes()));
+    given.map(RequestId::into_header).unwrap_or_else(|| {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let made = format!("{:016x}-{number:x}", *PROCESS);
         // Hexadecimal digits always fit.
         HeaderValue::try_from(made).unwrap_or(HeaderValue::from_static("none"))
     })
-}
-
-/// Says that a request is being answered, as long as it lives.
-struct UnderWay(Shared);
-
-impl UnderWay {
-    fn of(phase: Shared) -> Self {
-        phase.set(Phase::Answering);
-        Self(phase)
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.set(Phase::Answered);
-    }
-}
-
-/// A body; while it exists, its request is being answered.
-pub(super) struct Answer {
-    body: Body,
-    _under_way: UnderWay,
-}
-
-impl HttpBody for Answer {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections at once, over all addresses. Who comes when they are taken waits to be accepted.
     pub connections: usize,
+    /// Answers at once on one connection of HTTP/2. Each may hold a chunk or two.
+    pub streams: u32,
     /// From a connection's beginning, or the first byte of a later request, to the end of its headers.
     pub head: Duration,
     /// How long a connection stays open with nothing asked. Clients keep theirs for up to 90 seconds,
@@ -30,6 +32,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            streams: 32,
             head: Duration::from_secs(30),
             idle: Duration::from_secs(120),
             stall: Duration::from_secs(300),

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 /// What a connection is doing.
@@ -23,11 +23,17 @@ pub(super) enum Phase {
 /// Where the bytes' side and the answers' side of one connection tell each other the phase. Both are
 /// polled by the connection's one task, so no order among other values is asked of it.
 #[derive(Clone, Default)]
-pub(super) struct Shared(Arc<AtomicU8>);
+pub(super) struct Shared(Arc<Sides>);
+
+#[derive(Default)]
+struct Sides {
+    phase: AtomicU8,
+    waits: AtomicBool,
+}
 
 impl Shared {
     pub(super) fn get(&self) -> Phase {
-        match self.0.load(Ordering::Relaxed) {
+        match self.0.phase.load(Ordering::Relaxed) {
             0 => Phase::Unused,
             1 => Phase::Asking,
             2 => Phase::Answering,
@@ -37,6 +43,15 @@ impl Shared {
     }
 
     pub(super) fn set(&self, phase: Phase) {
-        self.0.store(phase as u8, Ordering::Relaxed);
+        self.0.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// Whether bytes wait for the peer to take those before.
+    pub(super) fn waits(&self) -> bool {
+        self.0.waits.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_waits(&self, waits: bool) {
+        self.0.waits.store(waits, Ordering::Relaxed);
     }
 }

@@ -79,12 +79,22 @@ impl<S> Watched<S> {
         context: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
+        if written.is_ready() && self.phase.get() == Phase::Idle {
+            self.asking.set(self.idle);
+        }
+        self.taken(context, written)
+    }
+
+    /// Whether the peer has taken what it was given; TLS may hold some of it back.
+    fn taken<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        taken: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        self.phase.set_waits(taken.is_pending());
+        if taken.is_ready() {
             self.writing.clear();
-            if self.phase.get() == Phase::Idle {
-                self.asking.set(self.idle);
-            }
-            return written;
+            return taken;
         }
         if !self.writing.is_set() {
             self.writing.set(self.stall);
@@ -148,7 +158,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(Pin::new(&mut this.stream).poll_flush(context))?;
+        let flushed = Pin::new(&mut this.stream).poll_flush(context);
+        ready!(this.taken(context, flushed))?;
         // Behind an answer hyper need not read again before something comes, so the wait for the next
         // request begins here. Its end is told to who reads.
         let waits = matches!(this.phase.get(), Phase::Answered | Phase::Idle);
@@ -163,7 +174,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         let mut read = match this.lingered {
             Some(read) => read,
             None => {
-                ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+                let shut = Pin::new(&mut this.stream).poll_shutdown(context);
+                ready!(this.taken(context, shut))?;
                 this.asking.set(LINGER.0);
                 0
             }

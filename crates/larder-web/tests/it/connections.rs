@@ -5,13 +5,15 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     os::unix::net::UnixDatagram,
+    sync::Arc,
     time::Duration,
 };
 
 use axum::{Router, body::Body, routing::get};
 use futures::StreamExt;
 use larder_testkit::{NixVersion, TestStore, Tree, scratch::scratch, tree::random_bytes};
-use larder_web::server::{Address, Limits, Listening};
+use larder_web::base_path::BasePath;
+use larder_web::server::{self, Address, Limits, Listening, Place, Serving};
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -49,8 +51,7 @@ impl InProcess {
             runtime.block_on(Listening::on(&Address::Tcp("127.0.0.1".to_owned(), 0))).unwrap();
         let address = listening.address().unwrap().to_string();
         let stop = CancellationToken::new();
-        let server = larder_web::server::serve(vec![listening], router, limits, stop.clone());
-        drop(runtime.spawn(server));
+        drop(runtime.spawn(run(listening, router, limits, stop.clone())));
         Self { _runtime: runtime, address, stop }
     }
 
@@ -61,6 +62,18 @@ impl InProcess {
     fn hello(&self) -> Answer {
         http::get(&self.address, "/")
     }
+}
+
+/// Serves until told to stop.
+async fn run(listening: Listening, router: Router, limits: Limits, stop: CancellationToken) {
+    let mut server = server::Server::new(
+        Serving { router, base_path: BasePath::default(), proxies: Arc::default(), tls: None },
+        limits,
+    );
+    let place = Place { address: listening.address().unwrap(), secure: false };
+    server.listen(place, listening);
+    stop.cancelled().await;
+    server.stop().await;
 }
 
 impl Drop for InProcess {
@@ -216,7 +229,7 @@ fn the_log_tells_of_each_request_at_debug() {
     let _ = store.add_source("source", &Tree::new());
     let folder = scratch("log");
     let config = configure(folder.path(), &store.uri(), "");
-    let mut server = serve(&config).args(["--log", "debug"]).spawn();
+    let mut server = serve(&config).args(["--log", "info,larder_web=debug"]).spawn();
     let line = server.wait_for_line("listening on 127.0.0.1:");
     let address = line.rsplit(' ').next().unwrap().to_owned();
     let id = [("X-Request-Id", "asked-by-test")];
@@ -313,7 +326,7 @@ fn what_was_asked_before_the_stop_is_answered_though_nobody_had_looked() {
     let stop = CancellationToken::new();
     stop.cancel();
     let router = Router::new().route("/", get(|| async { "hello\n" }));
-    runtime.block_on(larder_web::server::serve(vec![listening], router, patient(), stop));
+    runtime.block_on(run(listening, router, patient(), stop));
     for mut stream in asked {
         let answer = Answer::parse(&http::rest(&mut stream), false).unwrap();
         assert_eq!(answer.text(), "hello\n");

@@ -82,6 +82,16 @@ fn a_large_file_comes_whole_and_in_parts() {
 }
 
 #[test]
+fn the_last_bytes_of_an_empty_file_are_the_whole_of_it() {
+    let served = served(&Tree::new().file("empty", b"".as_slice()));
+    let range = [("Range", "bytes=-7")];
+    let address = served.server.address();
+    let whole = http::request(address, "GET", &served.target("/empty"), &range);
+    assert_eq!((whole.status, whole.body.len()), (200, 0));
+    assert_eq!((whole.header("content-range"), whole.header("content-length")), (None, Some("0")));
+}
+
+#[test]
 fn a_folder_is_listed_with_links_that_work() {
     let served = served(&Tree::odd());
     let names = served.get("/names/");

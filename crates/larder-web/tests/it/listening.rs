@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::Path,
     time::Duration,
@@ -182,6 +182,33 @@ fn an_idle_connection_does_not_keep_the_server_from_stopping() {
     let _unused = http::connect(server.address());
     server.process().signal(rustix::process::Signal::TERM);
     assert_eq!(server.process().wait(Duration::from_secs(20)), 0);
+}
+
+#[test]
+fn a_server_whose_log_nobody_reads_any_more_still_answers_and_stops() {
+    let store = TestStore::new(NixVersion::V2_34);
+    let _ = store.add_source("source", &Tree::new());
+    let folder = scratch("unread");
+    let config = configure(folder.path(), &store.uri(), "");
+    let log = folder.path().join("log");
+    let _ = Program::new("mkfifo").arg(&log).run().success();
+    let mut server = Program::new("sh")
+        .args(["-c", "exec \"$@\" 2> \"$0\""])
+        .args([&log, &built_program("larder")])
+        .args(["--log", "debug", "serve", "--config"])
+        .arg(&config)
+        .spawn();
+    let mut lines = BufReader::new(fs::File::open(&log).unwrap()).lines().map(Result::unwrap);
+    let line = lines.find(|line| line.contains("listening on 127.0.0.1:")).unwrap();
+    let address = line.rsplit(' ').next().unwrap();
+    drop(lines);
+    for _ in 0..3 {
+        assert_eq!(http::get(address, "/health").text(), "ok\n");
+    }
+    // Each of these has something to say, too.
+    server.signal(rustix::process::Signal::HUP);
+    assert_eq!(http::get(address, "/health").text(), "ok\n");
+    assert_eq!(server.stop(), 0);
 }
 
 #[test]

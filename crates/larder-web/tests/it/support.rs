@@ -88,6 +88,11 @@ impl Server {
         format!("http://{}", self.address)
     }
 
+    /// Where its configuration lies.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) fn process(&mut self) -> &mut Background {
         &mut self.process
     }
@@ -108,7 +113,8 @@ impl Server {
 
 /// Writes a configuration for a server.
 pub(crate) fn configure(folder: &Path, store: &str, lines: &str) -> PathBuf {
-    let listen = if lines.contains("listen =") { "" } else { "listen = [\"127.0.0.1:0\"]\n" };
+    let says = lines.lines().any(|line| line.starts_with("listen ="));
+    let listen = if says { "" } else { "listen = [\"127.0.0.1:0\"]\n" };
     let config = folder.join("larder.toml");
     let text = format!(
         "state-dir = \"{}/state\"\n[serve]\nstore = \"{store}\"\n{listen}{lines}\n",

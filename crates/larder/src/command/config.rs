@@ -34,6 +34,7 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Done, Erro
             for path in config.serve.signing_keys.iter().chain(fleet_key) {
                 crate::keys::read(path)?;
             }
+            wiring::tls(&config)?;
             say(&format!("{}: good", context.config_file().display()));
             Ok(Done::Well)
         }

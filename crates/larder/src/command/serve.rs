@@ -1,8 +1,8 @@
 //! `larder serve`
 
 use larder_web::{
-    router::router,
-    server::{Limits, Listening, serve},
+    metrics::Metrics,
+    server::{Limits, Listening, Place, Server, ServerError},
 };
 
 use crate::{
@@ -20,40 +20,84 @@ pub(crate) struct Arguments {}
 
 pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error> {
     let config = context.config()?;
-    let site = wiring::site(&config)?;
-    if site.public_keys.is_empty() {
-        tracing::warn!("no `signing-keys`: clients accept only what is signed already");
-    }
     lifecycle::allow_many_open_files();
-    let listening = listening(&config).await?;
-    for address in listening.iter().filter_map(Listening::address) {
-        tracing::info!("listening on {address}");
+    let metrics = Metrics::install()?;
+    let mut server = Server::new(wiring::serving(&config, &metrics)?, Limits::default());
+    let inherited = Listening::inherited()?;
+    let activated = !inherited.is_empty();
+    if activated {
+        adopt(&mut server, inherited, &config);
+    } else {
+        listen(&mut server, &config).await?;
     }
     service_manager::tell(Notice::Ready);
     let alive = service_manager::stay_alive();
-    let told = context.cancel.clone();
-    let stopping = async move {
-        told.cancelled().await;
+    let working = async {
+        loop {
+            tokio::select! {
+                () = context.cancel.cancelled() => break,
+                () = context.signals.reload_asked() => {}
+            }
+            service_manager::tell(Notice::Reloading);
+            match reload(context, &mut server, &metrics, activated).await {
+                Ok(()) => tracing::info!("reloaded {}", context.config_file().display()),
+                Err(error) => {
+                    tracing::error!("not reloaded, all stays as it was: {error}");
+                }
+            }
+            service_manager::tell(Notice::Ready);
+        }
         service_manager::tell(Notice::Stopping);
+        server.stop().await;
     };
-    let served = serve(listening, router(site), Limits::default(), context.cancel.clone());
     tokio::select! {
-        ((), ()) = async { tokio::join!(served, stopping) } => {}
+        () = working => {}
         () = alive => {}
+        () = metrics.keep_up() => {}
     }
     Ok(Done::Well)
 }
 
-/// The sockets of the service manager, when it passes some; otherwise those of the configuration.
-async fn listening(config: &Config) -> Result<Vec<Listening>, Error> {
-    let inherited = Listening::inherited()?;
-    if !inherited.is_empty() {
-        tracing::info!("listening where the service manager says; `listen` is not used");
-        return Ok(inherited);
+/// Reads the configuration again. Whatever is wrong with it changes nothing.
+async fn reload(
+    context: &Context,
+    server: &mut Server,
+    metrics: &Metrics,
+    activated: bool,
+) -> Result<(), Error> {
+    let config = context.config()?;
+    let serving = wiring::serving(&config, metrics)?;
+    if activated {
+        server.answer_by(serving);
+        return Ok(());
     }
-    let mut listening = Vec::new();
-    for address in wiring::addresses(config) {
-        listening.push(Listening::on(&address).await?);
+    for address in server.change(serving, &wiring::places(&config)).await? {
+        tracing::info!("listening on {address}");
     }
-    Ok(listening)
+    Ok(())
+}
+
+async fn listen(server: &mut Server, config: &Config) -> Result<(), ServerError> {
+    for address in server.listen_on(&wiring::places(config)).await? {
+        tracing::info!("listening on {address}");
+    }
+    Ok(())
+}
+
+/// Takes the sockets of the service manager in the place of those of the configuration, which only
+/// says on which ports TLS is spoken.
+fn adopt(server: &mut Server, sockets: Vec<Listening>, config: &Config) {
+    tracing::info!("listening where the service manager says; `listen` is not used");
+    let places = wiring::places(config);
+    for socket in sockets {
+        let Some(address) = socket.address() else {
+            tracing::warn!("a socket of the service manager has no address, and is not used");
+            continue;
+        };
+        let port = address.port();
+        let secure = port.is_some()
+            && places.iter().any(|place| place.secure && place.address.port() == port);
+        tracing::info!("listening on {address}");
+        server.listen(Place { address, secure }, socket);
+    }
 }

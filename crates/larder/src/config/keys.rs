@@ -115,6 +115,36 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         section: Section::Serve,
+        name: "tls-listen",
+        kind: "list of addresses, each `host:port` or `unix:/path`",
+        fallback: Fallback::Described("no TLS"),
+        meaning: "Where the binary cache answers by TLS (HTTP/2 and HTTP/1.1), beside `listen`. Needs \
+                  `tls-certificate` and `tls-key`. Sockets of the service manager speak TLS on the ports that \
+                  are named here.",
+        example: "[\"[::]:443\"]",
+        start: None,
+    },
+    Key {
+        section: Section::Serve,
+        name: "tls-certificate",
+        kind: "absolute path",
+        fallback: Fallback::Described("no TLS"),
+        meaning: "The file with the certificate and its chain, in PEM. When it or the key changes, the \
+                  next client is shown the new one.",
+        example: "\"/var/lib/acme/cache.example.org/fullchain.pem\"",
+        start: None,
+    },
+    Key {
+        section: Section::Serve,
+        name: "tls-key",
+        kind: "absolute path",
+        fallback: Fallback::Described("no TLS"),
+        meaning: "The file with the certificate's private key, in PEM. Not readable by everybody.",
+        example: "\"/var/lib/acme/cache.example.org/key.pem\"",
+        start: None,
+    },
+    Key {
+        section: Section::Serve,
         name: "store",
         kind: "Nix store URI",
         fallback: Fallback::Value("\"auto\""),
@@ -155,6 +185,28 @@ pub const KEYS: &[Key] = &[
                   bandwidth on slow links; an encoded download that breaks off starts again from the \
                   beginning, where a plain one resumes.",
         example: "true",
+        start: None,
+    },
+    Key {
+        section: Section::Serve,
+        name: "base-path",
+        kind: "path of an address",
+        fallback: Fallback::Value("\"/\""),
+        meaning: "What the path of every address begins with: with `/cache`, nix-cache-info is at \
+                  `/cache/nix-cache-info`. For a proxy in front that passes the whole path on; one that \
+                  takes its own part away says so in `X-Forwarded-Prefix` instead.",
+        example: "\"/cache\"",
+        start: None,
+    },
+    Key {
+        section: Section::Serve,
+        name: "trusted-proxies",
+        kind: "list of IP addresses and networks",
+        fallback: Fallback::Value("[\"127.0.0.0/8\", \"::1\"]"),
+        meaning: "Who is believed in what it says of a request's origin (`X-Forwarded-For`, `-Proto`, `-Host` \
+                  and `-Prefix`, or `Forwarded`), which the page at `/` and the log show. Whoever comes by a \
+                  unix socket is believed too.",
+        example: "[\"127.0.0.1\", \"10.20.0.0/16\", \"fd00:20::/64\"]",
         start: None,
     },
     Key {

@@ -8,6 +8,7 @@
 pub mod address;
 pub mod keys;
 pub mod problem;
+mod proxies;
 mod reader;
 pub mod reference;
 mod sections;
@@ -26,7 +27,7 @@ pub use self::keys::DEFAULT_PATH;
 pub use self::problem::ConfigErrors;
 pub use self::reference::{Role, starting_file};
 pub(crate) use self::sections::REV_DIR;
-pub use self::sections::{Build, Client, Config, Serve};
+pub use self::sections::{Build, Certificate, Client, Config, Serve};
 pub use self::server::Server;
 pub use self::value::{FlakeRef, StoreUri};
 

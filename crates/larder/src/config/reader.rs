@@ -146,6 +146,20 @@ impl<'a, 'i> SectionReader<'_, 'a, 'i> {
         }
     }
 
+    /// A key that means nothing without these others.
+    pub(super) fn together(&mut self, name: &str, others: &[&str]) {
+        let Some(value) = self.value(name) else { return };
+        let missing = others.iter().filter(|other| self.value(other).is_none()).collect::<Vec<_>>();
+        for other in missing {
+            let what = format!("`{name}` needs `{other}` as well");
+            let remedy = match keys::find(self.section, other) {
+                Some(key) => format!("for example `{other} = {}`", key.example),
+                None => "add it".to_owned(),
+            };
+            self.problems.push((value.span(), ValueError::new(what, remedy)));
+        }
+    }
+
     fn value(&self, name: &str) -> Option<&'a Spanned<DeValue<'i>>> {
         debug_assert!(keys::find(self.section, name).is_some(), "{name} is not in KEYS");
         self.table.and_then(|table| table.get(name))

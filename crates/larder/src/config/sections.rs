@@ -4,11 +4,15 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use larder_fleet::host::HostName;
 use larder_formats::signature::PublicKey;
+use larder_web::base_path::BasePath;
 
 use super::address::Listen;
 use super::keys::Section;
+use super::problem::{ValueError, quoted};
+use super::proxies::{self, network};
 use super::reader::{Document, SectionReader};
 use super::server::Server;
 use super::value::{self, FlakeRef, StoreUri, absolute_path};
@@ -41,6 +45,10 @@ pub struct Config {
 pub struct Serve {
     /// Where it answers; at least one address, none twice.
     pub listen: Vec<Listen>,
+    /// Where it answers by TLS. None without a certificate.
+    pub tls_listen: Vec<Listen>,
+    /// What it shows there.
+    pub certificate: Option<Certificate>,
     /// The store it serves.
     pub store: StoreUri,
     /// Files with the secret keys that sign narinfos. Absolute.
@@ -49,6 +57,19 @@ pub struct Serve {
     pub priority: u32,
     /// Whether NARs are sent with `Content-Encoding: zstd` to clients that accept it.
     pub compress_nars: bool,
+    /// What its addresses begin with, behind a proxy that passes the whole path on.
+    pub base_path: BasePath,
+    /// Who is believed when it says who asked, and by which address.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The PEM file with the certificate and its chain. Absolute.
+    pub certificate: PathBuf,
+    /// The PEM file with its private key. Absolute.
+    pub key: PathBuf,
 }
 
 /// `[build]`: what is built and published.
@@ -97,15 +118,44 @@ pub(super) fn read(document: &mut Document<'_, '_>) -> Config {
 }
 
 fn serve(section: &mut SectionReader<'_, '_, '_>) -> Serve {
+    let listen = section
+        .filled_list("listen", str::parse, "port 5000 on every address")
+        .unwrap_or_else(|| vec![Listen::everywhere()]);
+    let by_tls = |text: &str| by_tls(text, &listen);
     Serve {
-        listen: section
-            .filled_list("listen", str::parse, "port 5000 on every address")
-            .unwrap_or_else(|| vec![Listen::everywhere()]),
+        tls_listen: section.filled_list("tls-listen", by_tls, "no TLS").unwrap_or_default(),
+        listen,
+        certificate: certificate(section),
         store: section.text("store", str::parse).unwrap_or_default(),
         signing_keys: section.list("signing-keys", absolute_path).unwrap_or_default(),
         priority: section.number("priority", 0..=u32::MAX).unwrap_or(PRIORITY),
         compress_nars: section.truth("compress-nars").unwrap_or(false),
+        base_path: section.text("base-path", proxies::base_path).unwrap_or_default(),
+        trusted_proxies: section.list("trusted-proxies", network).unwrap_or_else(proxies::loopback),
     }
+}
+
+/// An address is listened on with TLS or without.
+fn by_tls(text: &str, plain: &[Listen]) -> Result<Listen, ValueError> {
+    let address = text.parse()?;
+    if plain.contains(&address) {
+        let what = format!("{} is listened on without TLS already", quoted(text));
+        return Err(ValueError::new(
+            what,
+            "take it out of `listen`, which is `[\"[::]:5000\"]` where it is not set",
+        ));
+    }
+    Ok(address)
+}
+
+fn certificate(section: &mut SectionReader<'_, '_, '_>) -> Option<Certificate> {
+    const KEYS: [&str; 2] = ["tls-certificate", "tls-key"];
+    section.together("tls-listen", &KEYS);
+    let [certificate, key] = KEYS.map(|name| {
+        section.together(name, &["tls-listen", "tls-certificate", "tls-key"]);
+        section.text(name, absolute_path)
+    });
+    Some(Certificate { certificate: certificate?, key: key? })
 }
 
 fn build(section: &mut SectionReader<'_, '_, '_>, state_dir: &std::path::Path) -> Build {

@@ -24,6 +24,17 @@ fn with_key(key: &Key, value: &str) -> String {
     format!("{header}{} = {value}\n", key.name)
 }
 
+/// The same with those keys that it means nothing without.
+fn with_companions(key: &Key, value: &str) -> String {
+    let tls = ["tls-listen", "tls-certificate", "tls-key"];
+    let others = key.section.keys().filter(|other| {
+        tls.contains(&key.name) && tls.contains(&other.name) && other.name != key.name
+    });
+    let others: String =
+        others.map(|other| format!("{} = {}\n", other.name, other.example)).collect();
+    format!("{}{others}", with_key(key, value))
+}
+
 /// A file that sets every key to its example.
 fn full_file() -> String {
     let mut file = String::new();
@@ -62,7 +73,12 @@ fn an_empty_file_gives_the_documented_defaults() {
 fn every_documented_key_is_read() {
     let empty = parse("");
     for key in KEYS {
-        assert_ne!(parse(&with_key(key, key.example)), empty, "{} changes nothing", key.name);
+        assert_ne!(
+            parse(&with_companions(key, key.example)),
+            empty,
+            "{} changes nothing",
+            key.name
+        );
         let wrong = problems(&with_key(key, "1979-05-27"));
         let said = format!("wrong type for `{}`: expected {}, found a date", key.name, key.kind);
         assert!(wrong.contains(&said), "{wrong}");
@@ -226,6 +242,42 @@ flake = "https://forge.example/fleet"
 fleet-public-keys = [1]
 "#
     ));
+}
+
+#[test]
+fn what_cannot_stand_for_a_proxy_is_refused_with_its_remedy() {
+    assert_snapshot!(problems(
+        r#"[serve]
+base-path = "/cache/../x"
+trusted-proxies = ["proxy.example", "10.0.0.1/8", "::ffff:10.0.0.1", "10.0.0.0/33", "::1", "::1/128"]
+"#
+    ));
+    let refused =
+        ["cache", "", "https://a.example/cache", "//", "/a b", "/a?b", "/%63ache", "/{a}"];
+    for path in refused {
+        let said = problems(&format!("[serve]\nbase-path = \"{path}\"\n"));
+        assert!(said.contains("write `/` and the names"), "{said}");
+    }
+    let path = |text: &str| parse(&format!("[serve]\nbase-path = \"{text}\"\n")).serve.base_path;
+    assert_eq!(path("/a/b-1.c_d~/").as_str(), "/a/b-1.c_d~");
+    assert_eq!(path("/"), parse("").serve.base_path);
+}
+
+#[test]
+fn tls_needs_all_of_its_keys_and_addresses_of_its_own() {
+    let tls = [
+        "tls-listen = [\"[::]:443\"]\n",
+        "tls-certificate = \"/tls/fullchain.pem\"\n",
+        "tls-key = \"/tls/key.pem\"\n",
+    ];
+    let alone = tls.map(|line| problems(&format!("[serve]\n{line}")));
+    let same = problems(&format!("[serve]\nlisten = [\"[::]:443\"]\n{}", tls.concat()));
+    let unset = problems(&format!("[serve]\n{}", tls.concat().replace("443", "5000")));
+    let relative = problems(&format!("[serve]\n{}", tls.concat().replace("/tls/", "")));
+    assert_snapshot!([alone.join("\n"), same, unset, relative].join("\n"));
+    let serve = parse(&format!("[serve]\n{}", tls.concat())).serve;
+    assert_eq!(serve.tls_listen.len(), 1);
+    assert_eq!(serve.certificate.unwrap().key, Path::new("/tls/key.pem"));
 }
 
 #[test]

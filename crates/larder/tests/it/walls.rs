@@ -20,7 +20,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("larder-web", &["larder-cache", "larder-fleet", "larder-formats"]),
     ("larder", &["larder-cache", "larder-fleet", "larder-formats", "larder-nix", "larder-web"]),
     ("larder-testkit", &[]),
-    ("larder-fuzz", &["larder-formats"]),
+    ("larder-fuzz", &["larder-cache", "larder-formats", "larder-web"]),
 ];
 
 /// Crates that the formats must never need: they would bring files, clocks or threads with them.
