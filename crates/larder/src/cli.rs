@@ -2,6 +2,7 @@
 
 use std::{
     io::{IsTerminal, Write},
+    num::NonZero,
     path::PathBuf,
     process::ExitCode,
 };
@@ -70,7 +71,11 @@ pub fn run() -> ExitCode {
         .init();
     // The only one there is; a second installation would be a second start of the program.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // Twice as many as cores: while some send large NARs, the system lets another look who else is there.
+    // A narinfo then waits for microseconds and not for the chunks that are being sent.
+    let threads = 2 * std::thread::available_parallelism().map_or(2, NonZero::get);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match runtime.worker_threads(threads).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&format!("cannot start: {error}"), 1),
     };
