@@ -23,7 +23,7 @@ use larder_formats::{NarInfo, Sha256, StoreDir, StorePath, StorePathHash, nix32}
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets, by name.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     ("cache_info", cache_info),
     ("content_address", content_address),
     ("envelope", envelope),
@@ -36,6 +36,7 @@ pub const TARGETS: [Target; 16] = [
     ("nix32", nix32),
     ("realisation", realisation),
     ("request", server::request),
+    ("request_forwarded", request::forwarded),
     ("request_headers", request::headers),
     ("request_range", request::range),
     ("request_target", request::target),

@@ -5,6 +5,12 @@
 
 use std::os::unix::ffi::OsStrExt;
 
+use hyper::{
+    HeaderMap, Uri,
+    header::{HOST, HeaderName, HeaderValue},
+};
+use larder_web::base_path::BasePath;
+use larder_web::forwarded::{Client, Origin, TrustedProxies};
 use larder_web::request::{
     encoding::accepts_zstd,
     id::RequestId,
@@ -15,6 +21,7 @@ use larder_web::request::{
     realisation_file,
     revision_file::RevisionFile,
 };
+use larder_web::server::peer::Peer;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 /// The values of headers: encodings are accepted one by one, and a request's name can stand anywhere.
@@ -33,6 +40,38 @@ pub fn headers(bytes: &[u8]) {
         assert!((1..=128).contains(&bytes.len()));
         assert!(!bytes.iter().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control()));
         assert_eq!(RequestId::parse(header.as_bytes()), Some(id));
+    }
+}
+
+/// What proxies say: a header a line, `name: value`. A stranger changes nothing by it, whatever it is; and
+/// the address that is shown to people never holds what would have to be escaped in a page.
+pub fn forwarded(bytes: &[u8]) {
+    let mut headers = HeaderMap::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let value = line[colon + 1..].trim_ascii();
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(value))
+        {
+            headers.append(name, value);
+        }
+    }
+    let stranger = Peer { address: Some(([192, 0, 2, 1], 1).into()), secure: false };
+    let proxy = Peer { address: None, secure: false };
+    let (proxies, uri) = (TrustedProxies::default(), Uri::from_static("/"));
+    let unsaid = {
+        let mut own = HeaderMap::new();
+        own.extend(headers.get(HOST).map(|host| (HOST, host.clone())));
+        Origin::of(stranger, &uri, &own, &proxies)
+    };
+    assert_eq!(Origin::of(stranger, &uri, &headers, &proxies), unsaid);
+    let believed = Origin::of(proxy, &uri, &headers, &proxies);
+    assert!(matches!(believed.client, Client::Behind(_)) || believed.client == Client::Peer(proxy));
+    if let Some(address) = believed.address(&BasePath::default()) {
+        assert!(address.starts_with("http://") || address.starts_with("https://"));
+        assert!(!address.ends_with('/') && !address.contains("/../") && address.len() < 1024);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/[]".contains(c);
+        assert!(address.chars().all(plain), "{address}");
     }
 }
 

@@ -50,9 +50,9 @@ impl TrustedProxies {
 
 /// A request as it was before the first trusted proxy took it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub struct Origin {
     /// Who asked.
-    pub(crate) client: Client,
+    pub client: Client,
     secure: bool,
     host: Option<Host>,
     prefix: BasePath,
@@ -60,7 +60,7 @@ pub(crate) struct Origin {
 
 /// Who asked, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Client {
+pub enum Client {
     /// The other end of the connection.
     Peer(Peer),
     /// Somebody behind it.
@@ -78,7 +78,8 @@ impl fmt::Display for Client {
 
 impl Origin {
     /// Reads what there is. A request without such headers costs a few look-ups.
-    pub(crate) fn of(peer: Peer, uri: &Uri, headers: &HeaderMap, proxies: &TrustedProxies) -> Self {
+    #[must_use]
+    pub fn of(peer: Peer, uri: &Uri, headers: &HeaderMap, proxies: &TrustedProxies) -> Self {
         let mut origin = Self {
             client: Client::Peer(peer),
             secure: peer.secure,
@@ -98,7 +99,8 @@ impl Origin {
 
     /// The address that was asked, without a slash at its end: what comes below `base` there follows.
     /// Nothing, when no host was named.
-    pub(crate) fn address(&self, base: &BasePath) -> Option<String> {
+    #[must_use]
+    pub fn address(&self, base: &BasePath) -> Option<String> {
         let scheme = if self.secure { "https" } else { "http" };
         let Host(host) = self.host.as_ref()?;
         Some(format!("{scheme}://{host}{}{base}", self.prefix))

@@ -6,8 +6,11 @@ use rusqlite::Connection;
 use crate::support::{layout, with_every_version};
 
 /// Every file that asks Nix's database.
-const SOURCES: [&str; 2] =
-    [include_str!("../../src/database.rs"), include_str!("../../src/database/realisations.rs")];
+const SOURCES: [&str; 3] = [
+    include_str!("../../src/database.rs"),
+    include_str!("../../src/database/generation.rs"),
+    include_str!("../../src/database/realisations.rs"),
+];
 
 /// The table that Nix makes from 2.35 on, with its index.
 const BUILD_TRACE: &str = "create table BuildTraceV3 (
