@@ -16,10 +16,10 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use larder_cache::cache::{FolderEntry, FolderEntryKind, PathFile};
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-use crate::{error::WebError, paced, range, request::inner_path::InnerPath, site::Shared};
+use crate::{error::WebError, paced, page, range, request::inner_path::InnerPath, site::Shared};
 
 /// What is written as it is in a link (RFC 3986, section 2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -107,28 +107,18 @@ fn render(path: &str, names: &[OsString], entries: &[FolderEntry]) -> Markup {
     let title = names
         .iter()
         .fold(path.to_owned(), |title, name| format!("{title}/{}", name.to_string_lossy()));
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (title) }
-                style { (maud::PreEscaped(STYLE)) }
+    let body = html! {
+        h1 { (title) }
+        table {
+            @if !names.is_empty() {
+                tr { td { a href="../" { "../" } } td {} }
             }
-            body {
-                h1 { (title) }
-                table {
-                    @if !names.is_empty() {
-                        tr { td { a href="../" { "../" } } td {} }
-                    }
-                    @for entry in entries {
-                        (row(entry))
-                    }
-                }
+            @for entry in entries {
+                (row(entry))
             }
         }
-    }
+    };
+    page::page(&title, STYLE, &body)
 }
 
 fn row(entry: &FolderEntry) -> Markup {

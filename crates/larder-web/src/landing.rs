@@ -7,10 +7,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use larder_formats::signature::PublicKey;
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 
 use crate::{
     forwarded::Origin,
+    page,
     server::peer::Peer,
     site::{Shared, Site},
 };
@@ -40,41 +41,31 @@ pub(crate) async fn page(
 
 fn render(site: &Site, address: &str) -> Markup {
     let info = site.cache.info();
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Larder" }
-                style { (maud::PreEscaped(STYLE)) }
-            }
-            body {
-                h1 { "Larder" }
-                p {
-                    "This is a Nix binary cache for " code { (info.store_dir) }
-                    ", with priority " (info.priority) "."
-                }
-                @if site.public_keys.is_empty() {
-                    p {
-                        strong { "It signs nothing: " }
-                        "no signing key is configured, so clients refuse what was built here. On the server: "
-                        code { "larder key generate NAME" } ", and name the file in " code { "signing-keys" } "."
-                    }
-                } @else {
-                    h2 { "Use it on NixOS" }
-                    pre { code { (nixos(address, &site.public_keys)) } }
-                    h2 { "Use it elsewhere, in nix.conf" }
-                    pre { code { (nix_conf(address, &site.public_keys)) } }
-                }
-                @if !site.fleet_keys.is_empty() {
-                    h2 { "Upgrade from it, in /etc/larder/larder.toml" }
-                    pre { code { (client(address, &site.fleet_keys)) } }
-                    p { "What is built for which host: " a href="fleet" { "fleet" } "." }
-                }
-            }
+    let body = html! {
+        h1 { "Larder" }
+        p {
+            "This is a Nix binary cache for " code { (info.store_dir) }
+            ", with priority " (info.priority) "."
         }
-    }
+        @if site.public_keys.is_empty() {
+            p {
+                strong { "It signs nothing: " }
+                "no signing key is configured, so clients refuse what was built here. On the server: "
+                code { "larder key generate NAME" } ", and name the file in " code { "signing-keys" } "."
+            }
+        } @else {
+            h2 { "Use it on NixOS" }
+            pre { code { (nixos(address, &site.public_keys)) } }
+            h2 { "Use it elsewhere, in nix.conf" }
+            pre { code { (nix_conf(address, &site.public_keys)) } }
+        }
+        @if !site.fleet_keys.is_empty() {
+            h2 { "Upgrade from it, in /etc/larder/larder.toml" }
+            pre { code { (client(address, &site.fleet_keys)) } }
+            p { "What is built for which host: " a href="fleet" { "fleet" } "." }
+        }
+    };
+    page::page("Larder", STYLE, &body)
 }
 
 fn nixos(address: &str, keys: &[PublicKey]) -> String {

@@ -15,6 +15,7 @@ pub mod metrics;
 mod nar;
 mod narinfo;
 mod paced;
+mod page;
 mod range;
 mod realisation;
 pub mod request;

@@ -13,8 +13,7 @@ use tokio::{
 #[derive(Clone, Debug)]
 pub(crate) struct Signals {
     /// Cancelled by SIGINT, SIGTERM, or, where it does not ask for a reload, the loss of the terminal
-    /// (SIGHUP). A second signal ends the
-    /// program at once: whoever sends it does not want to wait.
+    /// (SIGHUP). A second signal ends the program at once: whoever sends it does not want to wait.
     pub(crate) stop: CancellationToken,
     reload: Arc<Notify>,
 }

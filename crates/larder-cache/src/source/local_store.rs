@@ -1,8 +1,9 @@
 //! The machine's own store as a cache.
 //!
-//! Every answer is read from Nix's database or the store's files at that moment, or is remembered under
-//! the database's generation and the same, so nothing here is ever stale. NARs are made while they are sent. A path collected in the middle of an answer ends
-//! that answer with an error; it never turns into wrong bytes of the right length.
+//! Every answer is read from Nix's database or the store's files at that moment, or was since the
+//! database last changed, so nothing here is ever stale. NARs are made while they are sent. A path
+//! collected in the middle of an answer ends that answer with an error; it never turns into wrong bytes
+//! of the right length.
 
 use std::{ffi::OsString, fs::File, ops::Range, sync::Arc};
 
