@@ -194,7 +194,7 @@ proptest! {
         prop_assert_eq!(InfoFile::parse(&narinfo, Some(&query)), as_json);
         let listing = Some(InfoFile::Listing(hash));
         prop_assert_eq!(InfoFile::parse(&format!("{hash}.ls"), Some(&query)), listing);
-        prop_assert_eq!(InfoFile::parse(&format!("{hash}.{value}"), None), None);
+        prop_assert_eq!(InfoFile::parse(&format!("{hash}.x{value}"), None), None);
         prop_assert_eq!(LogName::parse(&hash.to_string()), Some(LogName::Hash(hash)));
         let output = format!("{hash}-name-1.0");
         prop_assert_eq!(LogName::parse(&output), Some(LogName::Hash(hash)));
