@@ -15,6 +15,7 @@ use larder_formats::lock_file::{self, LockFile};
 use larder_formats::nar::{
     Decoder, Encoder, Event, Listing, ListingBuilder, ListingError, MAX_DEPTH, MAX_NAME_LEN,
 };
+use larder_formats::nar_file::NarFile;
 use larder_formats::realisation::{DerivationOutput, OutputName, Realisation, RealisationKey};
 use larder_formats::signature::{PublicKey, SecretKey, Signature};
 use larder_formats::{NarInfo, Sha256, StoreDir, StorePath, StorePathHash, nix32};
@@ -23,7 +24,7 @@ use larder_formats::{NarInfo, Sha256, StoreDir, StorePath, StorePathHash, nix32}
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets, by name.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 19] = [
     ("cache_info", cache_info),
     ("content_address", content_address),
     ("envelope", envelope),
@@ -32,9 +33,11 @@ pub const TARGETS: [Target; 17] = [
     ("listing", listing),
     ("lock_file", lock_file),
     ("nar", nar),
+    ("nar_file", nar_file),
     ("narinfo", narinfo),
     ("nix32", nix32),
     ("realisation", realisation),
+    ("realisation_json", realisation_json),
     ("request", server::request),
     ("request_forwarded", request::forwarded),
     ("request_headers", request::headers),
@@ -151,6 +154,20 @@ pub fn nar(bytes: &[u8]) {
     }
 }
 
+/// Names of NARs' files: written as they were read, and a file of one folder.
+pub fn nar_file(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(file) = NarFile::parse(text) {
+        assert_eq!(file.to_string(), text);
+        assert_eq!(NarFile::of_url(&file.url()), Some(file));
+        assert!(!text.contains(['/', '\\', '?', '#']));
+    }
+    assert_eq!(
+        NarFile::of_url(text).map(|file| file.url()),
+        NarFile::of_url(text).map(|_| text.to_owned())
+    );
+}
+
 /// Narinfos: they read back the same, and none is trusted that our key did not sign.
 pub fn narinfo(bytes: &[u8]) {
     let (Ok(text), store_dir) = (std::str::from_utf8(bytes), StoreDir::default()) else { return };
@@ -209,6 +226,25 @@ pub fn realisation(bytes: &[u8]) {
     assert!(realisation.to_json().len() > json.len());
     let by_us = |signature| signer.public().verify(texts[0].as_bytes(), signature);
     assert!(realisation.signatures.len() == 1 && realisation.signatures.iter().all(by_us));
+}
+
+/// The JSON of realisations: what is taken for the one that was asked for reads back the same.
+pub fn realisation_json(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let by_hash = format!("sha256:{}!out", "0".repeat(64)).parse().map(RealisationKey::Modulo);
+    let derivation = "00000000000000000000000000000000-x.drv".parse();
+    let (Ok(by_hash), Ok(derivation), Ok(output)) = (by_hash, derivation, "out".parse()) else {
+        return;
+    };
+    for key in [by_hash, RealisationKey::Resolved(derivation, output)] {
+        if let Ok(mut read) = Realisation::parse(&key, text) {
+            // Nix has none for what is named by its derivation.
+            if matches!(key, RealisationKey::Resolved(..)) {
+                read.dependencies.clear();
+            }
+            assert_eq!(Realisation::parse(&key, &read.to_json()).ok(), Some(read));
+        }
+    }
 }
 
 /// Store paths: written as they were read, inside the store, ordered as text.

@@ -26,6 +26,7 @@ pub mod hash;
 pub mod internal_json;
 pub mod lock_file;
 pub mod nar;
+pub mod nar_file;
 pub mod narinfo;
 pub mod nix32;
 pub mod realisation;

@@ -6,6 +6,8 @@
 //! derivation's path (from 2.35 on: `build-trace-v2/<derivation>/<output>.doi`). One cannot be
 //! computed from the other without the derivation, which is not known here.
 
+mod parse;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
@@ -15,6 +17,8 @@ use serde_json::{Map, Value, json};
 use crate::hash::{HashError, Sha256};
 use crate::signature::{SecretKey, Signature};
 use crate::store_path::{StorePath, StorePathError, check_name};
+
+pub use self::parse::RealisationError;
 
 /// The name of a derivation's output: `out`, `dev` and the like. It has a store path name's characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

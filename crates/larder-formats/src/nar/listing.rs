@@ -133,6 +133,12 @@ impl ListingBuilder {
         Self::default()
     }
 
+    /// How many files, symlinks and directories there are so far.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// Takes the next event. Those about contents and ends of files may be left out.
     ///
     /// # Errors

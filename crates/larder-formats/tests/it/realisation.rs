@@ -1,7 +1,9 @@
 //! Realisations as Nix 2.26 wrote them into a file cache, and as 2.35 documents them.
 
 use larder_formats::{
-    realisation::{DerivationOutput, DerivationOutputError, Realisation, RealisationKey},
+    realisation::{
+        DerivationOutput, DerivationOutputError, Realisation, RealisationError, RealisationKey,
+    },
     signature::{SecretKey, Signature},
 };
 
@@ -69,5 +71,30 @@ fn an_output_is_read_in_any_base_and_written_in_base_16() {
     for odd in ["", "!", "sha256:!out", &format!("sha256:{HASH}"), &format!("sha256:{HASH}!a/b")] {
         let refused: Result<DerivationOutput, DerivationOutputError> = odd.parse();
         assert!(refused.is_err(), "{odd}");
+    }
+}
+
+#[test]
+fn what_is_written_is_read_again_under_both_names() {
+    let derivation = "2px068k067sk3ch7qz9dcdb8dva83qsj-one.drv".parse().unwrap();
+    let mut by_hash = realisation(RealisationKey::Modulo(output("out")));
+    by_hash.dependencies.insert(output("dev"), PATH.parse().unwrap());
+    let by_path = realisation(RealisationKey::Resolved(derivation, "out".parse().unwrap()));
+    for mut one in [by_hash, by_path] {
+        one.sign_with(&SecretKey::from_seed("cache-1", [1; 32]).unwrap());
+        assert_eq!(Realisation::parse(&one.key, &one.to_json()).unwrap(), one);
+    }
+}
+
+#[test]
+fn a_realisation_is_read_only_under_its_own_name() {
+    let out = realisation(RealisationKey::Modulo(output("out"))).to_json();
+    let dev = RealisationKey::Modulo(output("dev"));
+    let error = Realisation::parse(&dev, &out).unwrap_err();
+    assert!(matches!(error, RealisationError::OtherOutput(said) if said.ends_with("!out")));
+    let nameless = format!("{{\"outPath\":\"{PATH}\",\"signatures\":[]}}");
+    assert!(Realisation::parse(&dev, &nameless).is_err());
+    for odd in ["", "{}", "[]", "{\"outPath\":\"/nix/store\"}", "{\"outPath\":7}"] {
+        assert!(Realisation::parse(&dev, odd).is_err(), "{odd}");
     }
 }
