@@ -1,9 +1,10 @@
 //! The one place where programs are started.
 //!
 //! Arguments are lists, never shell strings. A program runs in a process group of its own, without
-//! standard input; when its run is cancelled or dropped, the whole group is told to end, and killed
+//! standard input unless it is talked to; when its run is cancelled or dropped, the whole group is told to end, and killed
 //! if it does not. What it prints is bounded in memory, and can be kept whole in a file.
 
+mod conversation;
 mod output;
 mod run;
 
@@ -13,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use conversation::Conversation;
 pub use output::{Finished, Output};
 pub use tokio_util::sync::CancellationToken;
 

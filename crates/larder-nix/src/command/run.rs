@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     fs::{File, OpenOptions},
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
-    process::{Child, ChildStderr, ChildStdout, Command},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     time::{sleep, timeout},
 };
 
@@ -22,7 +22,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// How long to wait for the rest of the output after a program's end: a grandchild may hold the pipe
 /// for ever.
-const PIPE_GRACE: Duration = Duration::from_secs(2);
+pub(super) const PIPE_GRACE: Duration = Duration::from_secs(2);
 
 /// The most that is kept of one line. Longer lines are cut into pieces of this size.
 const LONGEST_LINE: u64 = 1024 * 1024;
@@ -41,7 +41,7 @@ impl Invocation {
         cancel: &CancellationToken,
         on_line: impl FnMut(&str) + Send,
     ) -> Result<Output, CommandError> {
-        let mut group = Group::start(self)?;
+        let mut group = Group::start(self, Stdio::null())?;
         let log = match &self.log {
             None => None,
             Some(path) => {
@@ -124,26 +124,33 @@ impl Invocation {
 }
 
 /// A program and everything it started in the same group; stopped if dropped while it runs.
-struct Group {
+#[derive(Debug)]
+pub(super) struct Group {
     running: Option<Running>,
 }
 
+#[derive(Debug)]
 struct Running {
     child: Child,
     leader: Option<Pid>,
 }
 
 impl Group {
-    fn start(invocation: &Invocation) -> Result<Self, CommandError> {
+    pub(super) fn start(invocation: &Invocation, input: Stdio) -> Result<Self, CommandError> {
         let mut command = invocation.command();
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.process_group(0).spawn().map_err(|source| invocation.io(source))?;
         let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         Ok(Self { running: Some(Running { child, leader }) })
     }
 
+    /// Its standard input, when it was started with a pipe for one; it can be taken once.
+    pub(super) fn input(&mut self) -> Option<ChildStdin> {
+        self.running.as_mut()?.child.stdin.take()
+    }
+
     /// Its standard output and standard error; each can be taken once.
-    fn pipes(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+    pub(super) fn pipes(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
         match &mut self.running {
             Some(running) => (running.child.stdout.take(), running.child.stderr.take()),
             None => (None, None),
