@@ -5,3 +5,4 @@
 pub mod cache;
 pub mod layer;
 pub mod source;
+pub mod storage;

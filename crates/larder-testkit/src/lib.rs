@@ -1,5 +1,5 @@
 //! What tests stand on: throw-away Nix stores of three real versions, whole machines in namespaces, a
-//! sample fleet, and real nginx, Caddy, sshd and git.
+//! sample fleet, real nginx, Caddy, sshd, git and Garage, and an S3 server in this process.
 //!
 //! Everything here is real or absent: no program is imitated. What fails, fails by a panic that names
 //! the command and shows what it printed, since the only caller is a test or the demo. Everything made
@@ -15,6 +15,7 @@
 
 pub mod caddy;
 pub mod fleet;
+pub mod garage;
 pub mod git;
 pub mod large;
 pub mod machine;
@@ -22,6 +23,7 @@ pub mod network;
 pub mod nginx;
 pub mod nix;
 pub mod process;
+pub mod s3;
 pub mod scratch;
 pub mod software;
 pub mod sshd;
@@ -29,10 +31,12 @@ pub mod store;
 pub mod tree;
 
 pub use fleet::SampleFleet;
+pub use garage::Garage;
 pub use large::LargeStore;
 pub use machine::Machine;
 pub use network::Network;
 pub use nix::{Nix, NixVersion};
 pub use process::{Background, Finished, Program};
+pub use s3::S3Server;
 pub use store::TestStore;
 pub use tree::Tree;

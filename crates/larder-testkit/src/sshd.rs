@@ -71,6 +71,19 @@ impl Sshd {
         self.port
     }
 
+    /// Ends every connection at this end, as a crash of it would; new ones are welcome.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn break_connections(&self) {
+        let parent = self.server.pid().to_string();
+        let ends = Program::new("pgrep").args(["-P", &parent]).run().success().lines();
+        for end in ends {
+            // One may just have ended by itself.
+            let _ = Program::new("kill").args(["-9", &end]).run();
+        }
+    }
+
     /// The private key that opens it.
     #[must_use]
     pub fn client_key(&self) -> PathBuf {
@@ -123,7 +136,8 @@ fn write_files(dir: &Path, host: &str, port: u16, environment: &[(&str, &str)]) 
     let conf = format!(
         "ListenAddress {host}:{port}\nHostKey {d}/host\nAuthorizedKeysFile {d}/authorized_keys\n\
          PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n\
-         KbdInteractiveAuthentication no\nPermitRootLogin yes\nMaxStartups 100\n{set_env}",
+         KbdInteractiveAuthentication no\nPermitRootLogin yes\nMaxStartups 100\n\
+         Subsystem sftp internal-sftp\n{set_env}",
         d = dir.display(),
     );
     write(&dir.join("sshd_config"), conf);

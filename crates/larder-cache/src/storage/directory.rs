@@ -1,0 +1,334 @@
+//! A directory of this machine.
+//!
+//! What is written is first written elsewhere in it (`.larder/drafts`), flushed to the disk, and given
+//! its name then; the name is flushed too before anything is acknowledged. So any program that reads the
+//! directory sees whole files, and a crash leaves drafts at most.
+
+use std::{
+    fs::{self, File, Metadata, Permissions},
+    io::{self, Write},
+    ops::Range,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use larder_nix::{contents::Contents, read_ahead};
+use rustix::io::Errno;
+use tempfile::NamedTempFile;
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+use super::{
+    Draft, Entry, EntryStream, Key, Object, ObjectStream, Storage, StorageError, StorageErrorKind,
+    location::file_url, range,
+};
+
+/// Where files lie until they have their name.
+const DRAFTS: &str = ".larder/drafts";
+
+/// Files of a listing that are handed over at once.
+const BATCH: usize = 256;
+
+/// Anybody may read what is published; who may enter the directory is its owner's business.
+const MODE: u32 = 0o644;
+
+/// A directory, which is made when something is first written to it.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    root: Arc<Path>,
+    url: Arc<str>,
+}
+
+impl Directory {
+    /// The directory at an absolute path.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self { root: Arc::from(root), url: file_url(root).into() }
+    }
+
+    /// Where an object lies.
+    #[must_use]
+    pub fn path(&self, key: &Key) -> PathBuf {
+        self.root.join(key.as_str())
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        what: String,
+        work: impl FnOnce(&Self) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let this = self.clone();
+        match spawn_blocking(move || work(&this)).await {
+            Ok(done) => done.map_err(|error| StorageError::io(what, error)),
+            Err(panicked) => Err(StorageError::new(StorageErrorKind::Permanent, what, panicked)),
+        }
+    }
+
+    fn what(&self, doing: &str, key: &Key) -> String {
+        format!("{doing} {}", self.path(key).display())
+    }
+
+    fn new_draft(&self) -> io::Result<NamedTempFile> {
+        let folder = self.root.join(DRAFTS);
+        make_folder(&folder)?;
+        tempfile::Builder::new().prefix("draft-").tempfile_in(folder)
+    }
+
+    /// Flushes a file, gives it its name, and flushes that.
+    fn publish(&self, file: NamedTempFile, key: &Key) -> io::Result<()> {
+        let to = self.path(key);
+        let folder = to.parent().unwrap_or(&self.root);
+        make_folder(folder)?;
+        file.as_file().set_permissions(Permissions::from_mode(MODE))?;
+        file.as_file().sync_all()?;
+        file.persist(&to).map_err(|error| error.error)?;
+        File::open(folder)?.sync_all()
+    }
+
+    fn listing(&self, folder: Option<&Key>, depth: Depth) -> EntryStream {
+        let (sender, receiver) = mpsc::channel(4);
+        let (this, folder) = (self.clone(), folder.cloned());
+        let start = folder.as_ref().map_or_else(String::new, ToString::to_string);
+        let what = format!("listing {}", self.root.join(&start).display());
+        let failing = what.clone();
+        let walk = spawn_blocking(move || {
+            let mut batches = Batches { sender, batch: Vec::with_capacity(BATCH) };
+            if let Err(error) = this.walk(&start, depth, &mut batches) {
+                batches.add(Err(StorageError::io(failing, error)));
+            }
+            batches.flush();
+        });
+        let batches = stream::unfold(Some((receiver, walk, what)), |state| async move {
+            let (mut receiver, walk, what) = state?;
+            if let Some(batch) = receiver.recv().await {
+                return Some((stream::iter(batch), Some((receiver, walk, what))));
+            }
+            // A walk that broke off must not look like one that found no more.
+            let error = walk.await.err()?;
+            let error = StorageError::new(StorageErrorKind::Permanent, what, error);
+            Some((stream::iter(vec![Err(error)]), None))
+        });
+        Box::pin(batches.flatten())
+    }
+
+    fn walk(&self, folder: &str, depth: Depth, found: &mut Batches) -> io::Result<()> {
+        let entries = match fs::read_dir(self.root.join(folder)) {
+            // Not there, removed meanwhile, or no folder at all.
+            Err(error) if is_absence(&error) => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            // What is ours, and what a file system has at the top of a disk, where few may look.
+            if folder.is_empty() && matches!(name, ".larder" | "lost+found") {
+                continue;
+            }
+            let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+            let Ok(key) = Key::new(&path) else { continue };
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                if depth == Depth::All {
+                    self.walk(&path, depth, found)?;
+                }
+                continue;
+            }
+            let metadata = match fs::metadata(entry.path()) {
+                // Removed meanwhile, or a symlink to nowhere or to itself.
+                Err(error) if is_absence(&error) => continue,
+                metadata => metadata?,
+            };
+            if metadata.is_file() && !found.add(Ok(Entry { key, object: object(&metadata)? })) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    One,
+    All,
+}
+
+/// A listing on its way from the thread that walks to the one that asked.
+struct Batches {
+    sender: mpsc::Sender<Vec<Result<Entry, StorageError>>>,
+    batch: Vec<Result<Entry, StorageError>>,
+}
+
+impl Batches {
+    /// Says whether anybody still listens.
+    fn add(&mut self, entry: Result<Entry, StorageError>) -> bool {
+        self.batch.push(entry);
+        self.batch.len() < BATCH || self.flush()
+    }
+
+    fn flush(&mut self) -> bool {
+        self.sender.blocking_send(std::mem::take(&mut self.batch)).is_ok()
+    }
+}
+
+fn object(metadata: &Metadata) -> io::Result<Object> {
+    let time = |seconds, nanoseconds: i64| {
+        let nanoseconds = i32::try_from(nanoseconds).unwrap_or_default();
+        Timestamp::new(seconds, nanoseconds).map_err(io::Error::other)
+    };
+    Ok(Object {
+        size: metadata.len(),
+        modified: time(metadata.mtime(), metadata.mtime_nsec())?,
+        accessed: Some(time(metadata.atime(), metadata.atime_nsec())?),
+    })
+}
+
+/// Makes a folder and what is above it, each flushed to the one it lies in.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let Some(above) = folder.parent() else { return Ok(()) };
+    make_folder(above)?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.and_then(|()| File::open(above)?.sync_all()),
+    }
+}
+
+/// Whether it says that nothing can be there: no such file, a file where a folder would be, or symlinks
+/// that lead nowhere.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
+}
+
+/// An open file, if there is one.
+fn open(path: &Path) -> io::Result<Option<(File, Metadata)>> {
+    let file = match File::open(path) {
+        Err(error) if is_absence(&error) => return Ok(None),
+        file => file?,
+    };
+    let metadata = file.metadata()?;
+    Ok(metadata.is_file().then_some((file, metadata)))
+}
+
+#[async_trait]
+impl Storage for Directory {
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    async fn stat(&self, key: &Key) -> Result<Option<Object>, StorageError> {
+        let path = self.path(key);
+        self.blocking(self.what("looking at", key), move |_| match fs::metadata(path) {
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(error),
+            Ok(metadata) if metadata.is_file() => object(&metadata).map(Some),
+            Ok(_) => Ok(None),
+        })
+        .await
+    }
+
+    async fn get(&self, key: &Key, limit: usize) -> Result<Option<Bytes>, StorageError> {
+        let path = self.path(key);
+        self.blocking(self.what("reading", key), move |_| {
+            let Some((file, metadata)) = open(&path)? else { return Ok(None) };
+            if metadata.len() > limit as u64 {
+                let what = format!("{} bytes, where {limit} are expected at most", metadata.len());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
+            io::Read::read_to_end(&mut io::Read::take(file, metadata.len()), &mut bytes)?;
+            Ok(Some(Bytes::from(bytes)))
+        })
+        .await
+    }
+
+    async fn read(
+        &self,
+        key: &Key,
+        range: Range<u64>,
+    ) -> Result<Option<ObjectStream>, StorageError> {
+        let (path, what) = (self.path(key), self.what("reading", key));
+        let Some((file, metadata)) = self.blocking(what.clone(), move |_| open(&path)).await?
+        else {
+            return Ok(None);
+        };
+        range::check(&range, metadata.len(), &what)?;
+        let contents = read_ahead::stream(Contents::new(file, range));
+        Ok(Some(Box::pin(
+            contents.map(move |chunk| chunk.map_err(|error| StorageError::io(what.clone(), error))),
+        )))
+    }
+
+    async fn put(&self, key: &Key, bytes: Bytes) -> Result<(), StorageError> {
+        let to = key.clone();
+        self.blocking(self.what("writing", key), move |this| {
+            let mut file = this.new_draft()?;
+            file.write_all(&bytes)?;
+            this.publish(file, &to)
+        })
+        .await
+    }
+
+    async fn draft(&self) -> Result<Box<dyn Draft>, StorageError> {
+        let what = format!("beginning a file in {}", self.root.display());
+        let file = self.blocking(what, Self::new_draft).await?;
+        Ok(Box::new(FileDraft { directory: self.clone(), file: Some(file) }))
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), StorageError> {
+        let path = self.path(key);
+        self.blocking(self.what("removing", key), move |_| match fs::remove_file(path) {
+            Err(error) if is_absence(&error) => Ok(()),
+            removed => removed,
+        })
+        .await
+    }
+
+    fn list(&self, folder: Option<&Key>) -> EntryStream {
+        self.listing(folder, Depth::All)
+    }
+
+    fn list_shallow(&self, folder: Option<&Key>) -> EntryStream {
+        self.listing(folder, Depth::One)
+    }
+}
+
+/// A file that has no name yet.
+struct FileDraft {
+    directory: Directory,
+    /// Away while it is written to; gone for good after a failure.
+    file: Option<NamedTempFile>,
+}
+
+impl FileDraft {
+    fn taken(&mut self) -> Result<NamedTempFile, StorageError> {
+        self.file.take().ok_or_else(|| {
+            let what = format!("writing to {}", self.directory.root.display());
+            StorageError::new(StorageErrorKind::Permanent, what, "an earlier write failed")
+        })
+    }
+}
+
+#[async_trait]
+impl Draft for FileDraft {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
+        let mut file = self.taken()?;
+        let what = format!("writing to {}", file.path().display());
+        let write = move |_: &Directory| file.write_all(&bytes).map(|()| file);
+        self.file = Some(self.directory.blocking(what, write).await?);
+        Ok(())
+    }
+
+    async fn publish(mut self: Box<Self>, key: &Key) -> Result<(), StorageError> {
+        let (file, to) = (self.taken()?, key.clone());
+        let what = self.directory.what("writing", key);
+        self.directory.blocking(what, move |directory| directory.publish(file, &to)).await
+    }
+}

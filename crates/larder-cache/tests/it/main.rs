@@ -1,0 +1,11 @@
+//! Tests of caches: the places they lie in, what is pushed to them and collected from them.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking, as the tests do"
+)]
+
+mod memory;
+mod storage;
