@@ -5,6 +5,7 @@
 //! these functions, and so does an ordinary test, with every file of `corpus/`.
 
 pub mod request;
+pub mod secrets;
 pub mod server;
 
 use larder_formats::cache_info::CacheInfo;
@@ -24,7 +25,7 @@ use larder_formats::{NarInfo, Sha256, StoreDir, StorePath, StorePathHash, nix32}
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets, by name.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 20] = [
     ("cache_info", cache_info),
     ("content_address", content_address),
     ("envelope", envelope),
@@ -43,6 +44,7 @@ pub const TARGETS: [Target; 19] = [
     ("request_headers", request::headers),
     ("request_range", request::range),
     ("request_target", request::target),
+    ("secrets", secrets::secrets),
     ("store_path", store_path),
 ];
 

@@ -4,5 +4,6 @@
 
 pub mod cache;
 pub mod layer;
+pub mod secrets;
 pub mod source;
 pub mod storage;

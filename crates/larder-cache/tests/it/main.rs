@@ -8,4 +8,5 @@
 )]
 
 mod memory;
+mod secrets;
 mod storage;
