@@ -9,6 +9,7 @@ use larder_formats::{
     cache_info::CacheInfo,
     hash::Sha256,
     nar::Listing,
+    nar_file::NarFile,
     narinfo::NarInfo,
     realisation::{Realisation, RealisationKey},
     store_path::{StorePath, StorePathHash},
@@ -24,6 +25,14 @@ pub struct NarIdentity {
     pub path: StorePathHash,
     /// SHA-256 of the NAR.
     pub nar_hash: Sha256,
+}
+
+/// A NAR's file, as it lies in a cache.
+pub struct StoredNar {
+    /// Bytes in it.
+    pub size: u64,
+    /// Reads the part of it that is asked for; what reaches beyond its end is an error of the stream.
+    pub contents: Box<dyn FnOnce(Range<u64>) -> ByteStream + Send>,
 }
 
 /// What lies at a place inside a store path.
@@ -100,6 +109,10 @@ pub trait Cache: Send + Sync {
         nar: NarIdentity,
         range: Range<u64>,
     ) -> Result<Option<ByteStream>, CacheError>;
+
+    /// The file of a NAR, compressed as it is, by the name that a narinfo of this cache gave it. Caches that
+    /// make NARs while they are sent have none.
+    async fn nar_file(&self, name: &NarFile) -> Result<Option<StoredNar>, CacheError>;
 
     /// The files inside a path, with the place of each one's contents in the NAR.
     async fn listing(&self, hash: StorePathHash) -> Result<Option<Listing>, CacheError>;

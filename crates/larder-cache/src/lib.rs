@@ -3,7 +3,20 @@
 //! Knows nothing of HTTP: the web crate turns a cache into a binary cache server.
 
 pub mod cache;
+pub mod collection;
+pub mod compression;
+pub mod gc;
+pub mod last_use;
 pub mod layer;
+pub mod lease;
+pub mod names;
+pub mod on_a_thread;
+pub mod pin;
+pub mod push;
+pub mod record;
 pub mod secrets;
 pub mod source;
 pub mod storage;
+pub mod time;
+pub mod token;
+pub mod upstream;

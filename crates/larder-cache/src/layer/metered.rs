@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use larder_formats::{
     cache_info::CacheInfo,
     nar::Listing,
+    nar_file::NarFile,
     narinfo::NarInfo,
     realisation::{Realisation, RealisationKey},
     store_path::{StorePath, StorePathHash},
 };
 
-use crate::cache::{ByteStream, Cache, CacheError, NarIdentity, PathFile};
+use crate::cache::{ByteStream, Cache, CacheError, NarIdentity, PathFile, StoredNar};
 
 /// The counter's name. Its labels are `question` (a method of [`Cache`]) and `outcome`: `found`,
 /// `absent`, or `failed` where nobody could tell.
@@ -61,6 +62,10 @@ impl<C: Cache> Cache for Metered<C> {
         range: Range<u64>,
     ) -> Result<Option<ByteStream>, CacheError> {
         count("nar", self.0.nar(nar, range).await, Option::is_some)
+    }
+
+    async fn nar_file(&self, name: &NarFile) -> Result<Option<StoredNar>, CacheError> {
+        count("nar_file", self.0.nar_file(name).await, Option::is_some)
     }
 
     async fn listing(&self, hash: StorePathHash) -> Result<Option<Listing>, CacheError> {

@@ -11,6 +11,7 @@ use larder_formats::{
     cache_info::CacheInfo,
     hash::Sha256,
     nar::Listing,
+    nar_file::NarFile,
     narinfo::NarInfo,
     realisation::{Realisation, RealisationKey},
     signature::{SecretKey, Signature},
@@ -18,7 +19,7 @@ use larder_formats::{
 };
 use moka::sync::Cache as Memory;
 
-use crate::cache::{ByteStream, Cache, CacheError, NarIdentity, PathFile};
+use crate::cache::{ByteStream, Cache, CacheError, NarIdentity, PathFile, StoredNar};
 
 /// Signatures remembered: some 30 MB with one key.
 const REMEMBERED: u64 = 100_000;
@@ -69,6 +70,10 @@ impl<C: Cache> Cache for Signing<C> {
         range: Range<u64>,
     ) -> Result<Option<ByteStream>, CacheError> {
         self.inner.nar(nar, range).await
+    }
+
+    async fn nar_file(&self, name: &NarFile) -> Result<Option<StoredNar>, CacheError> {
+        self.inner.nar_file(name).await
     }
 
     async fn listing(&self, hash: StorePathHash) -> Result<Option<Listing>, CacheError> {

@@ -12,6 +12,7 @@ use futures::StreamExt;
 use larder_formats::{
     cache_info::CacheInfo,
     nar::Listing,
+    nar_file::NarFile,
     narinfo::NarInfo,
     realisation::{Realisation, RealisationKey},
     store_path::{StorePath, StorePathHash},
@@ -29,7 +30,7 @@ use moka::sync::Cache as Memory;
 use tokio::task::spawn_blocking;
 
 use crate::cache::{
-    ByteStream, Cache, CacheError, FolderEntry, FolderEntryKind, NarIdentity, PathFile,
+    ByteStream, Cache, CacheError, FolderEntry, FolderEntryKind, NarIdentity, PathFile, StoredNar,
 };
 
 /// Paths of which is remembered what is known. A client that asked for a narinfo comes back for the NAR,
@@ -106,6 +107,10 @@ impl Cache for LocalStore {
         let stream = read_ahead::stream(dump)
             .map(move |chunk| chunk.map_err(|error| CacheError::new(what.clone(), error)));
         Ok(Some(Box::pin(stream)))
+    }
+
+    async fn nar_file(&self, _name: &NarFile) -> Result<Option<StoredNar>, CacheError> {
+        Ok(None)
     }
 
     async fn listing(&self, hash: StorePathHash) -> Result<Option<Listing>, CacheError> {

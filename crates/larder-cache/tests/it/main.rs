@@ -7,6 +7,13 @@
     reason = "helpers of tests fail by panicking, as the tests do"
 )]
 
+mod clock;
+mod faulty;
+mod gc;
 mod memory;
+mod push;
 mod secrets;
+mod source;
+mod static_cache;
 mod storage;
+mod tokens;

@@ -1,0 +1,167 @@
+//! What is in a cache, remembered between collections.
+//!
+//! A file of SQLite that can be thrown away at will: it is made again from the cache. A refresh lists the cache and
+//! reads only those narinfos that are new or have changed. An index that was broken, or is another
+//! cache's, is made anew by itself.
+
+mod contents;
+mod refresh;
+mod table;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::Timestamp;
+use larder_formats::store_path::StoreDir;
+use rusqlite::Connection;
+use tokio::task::spawn_blocking;
+
+pub use self::table::KnownPath;
+use self::{refresh::Refresh, table::Table};
+use super::snapshot::Snapshot;
+use crate::storage::{KeyError, Storage, StorageError};
+
+/// The index cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// SQLite failed.
+    #[error("the index {path}: {source}; it may be removed at any time")]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+    /// Another process uses it.
+    #[error("the index {0} is in use by another collection: wait until that has ended")]
+    InUse(PathBuf),
+    /// Its folder cannot be made, or a broken one not be removed.
+    #[error("cannot make the index {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The cache cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A name that is none.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Our own fault.
+    #[error("the index's work ended early: {0}")]
+    Ended(#[from] tokio::task::JoinError),
+}
+
+/// What a refresh did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refreshed {
+    /// Objects that were listed.
+    pub listed: u64,
+    /// Small objects that were read because they were new or had changed.
+    pub read: u64,
+    /// Objects that are no more.
+    pub gone: u64,
+}
+
+/// The index of one cache.
+#[derive(Clone, Debug)]
+pub struct Index {
+    path: Arc<Path>,
+    store_dir: StoreDir,
+    connection: Arc<Mutex<Connection>>,
+}
+
+impl Index {
+    /// Opens the index at a path; makes it if there is none that can be used. `cache` tells which cache it
+    /// is of.
+    ///
+    /// # Errors
+    /// When another process uses it, or it cannot be made.
+    pub fn open(path: &Path, cache: &str, store_dir: &StoreDir) -> Result<Self, IndexError> {
+        if let Some(folder) = path.parent() {
+            let made = std::fs::create_dir_all(folder);
+            made.map_err(|source| IndexError::Io { path: path.to_owned(), source })?;
+        }
+        let opened = table::open(path, cache, store_dir);
+        let connection = match opened {
+            Ok(Some(connection)) => connection,
+            Err(error) if table::is_busy(&error) => return Err(IndexError::InUse(path.to_owned())),
+            Ok(None) | Err(_) => {
+                table::remove(path)
+                    .map_err(|source| IndexError::Io { path: path.to_owned(), source })?;
+                let made = table::make(Connection::open(path), cache, store_dir);
+                made.map_err(|source| IndexError::Sqlite { path: path.to_owned(), source })?
+            }
+        };
+        Ok(Self {
+            path: path.into(),
+            store_dir: store_dir.clone(),
+            connection: Arc::new(Mutex::new(connection)),
+        })
+    }
+
+    /// An index that is gone with the process.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn in_memory(store_dir: &StoreDir) -> Result<Self, IndexError> {
+        let path = PathBuf::from("in memory");
+        let made = table::make(Connection::open_in_memory(), "", store_dir);
+        let connection =
+            made.map_err(|source| IndexError::Sqlite { path: path.clone(), source })?;
+        Ok(Self {
+            path: path.into(),
+            store_dir: store_dir.clone(),
+            connection: Arc::new(Mutex::new(connection)),
+        })
+    }
+
+    /// Makes it say what is in the cache. `parallel` small objects are read at once.
+    ///
+    /// # Errors
+    /// When the cache cannot be listed, or one of its narinfos not be read: what that needs would be unknown.
+    pub async fn refresh(
+        &self,
+        storage: &dyn Storage,
+        now: Timestamp,
+        parallel: usize,
+    ) -> Result<Refreshed, IndexError> {
+        Refresh::begin(self, storage, now, parallel).await?.run().await
+    }
+
+    /// What was there at the last refresh.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub async fn snapshot(&self) -> Result<Snapshot, IndexError> {
+        self.with(|table| table.snapshot()).await
+    }
+
+    /// Every path with what its narinfo says, in portions of some thousand, for a check.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub async fn known_paths(
+        &self,
+        after: Option<larder_formats::store_path::StorePathHash>,
+    ) -> Result<Vec<KnownPath>, IndexError> {
+        self.with(move |table| table.known_paths(after)).await
+    }
+
+    /// Does something with the file, on a thread that may wait.
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Table<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, IndexError> {
+        let connection = Arc::clone(&self.connection);
+        let done = spawn_blocking(move || {
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&mut Table(&mut connection))
+        });
+        done.await?.map_err(|source| IndexError::Sqlite { path: self.path.to_path_buf(), source })
+    }
+}

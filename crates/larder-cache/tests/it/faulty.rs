@@ -1,0 +1,205 @@
+//! A place that does with each request what a test says: lets it pass, lets others go first, fails it before
+//! or after it was done, or never answers.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use larder_cache::storage::{
+    Draft, EntryStream, Key, Object, ObjectStream, Storage, StorageError, StorageErrorKind,
+};
+
+/// What is asked of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Stat,
+    Get,
+    Read,
+    Put,
+    Draft,
+    Write,
+    Publish,
+    Delete,
+    List,
+}
+
+/// What becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Done,
+    /// Done, after others had so many turns before and after.
+    Late(u8, u8),
+    Fails(StorageErrorKind),
+    /// It is done, and an error is told.
+    DoneButFails(StorageErrorKind),
+    /// Nothing is ever heard of it; it is done or not.
+    Lost {
+        done: bool,
+    },
+    /// Nothing is ever heard of it, and it is done after that time: only for removals.
+    Straggles(Duration),
+}
+
+type Rule = Arc<dyn Fn(Asked, Option<&Key>) -> Fate + Send + Sync>;
+
+/// A place behind a rule.
+#[derive(Clone)]
+pub(crate) struct Faulty {
+    inner: Arc<dyn Storage>,
+    rule: Arc<Mutex<Rule>>,
+}
+
+impl Faulty {
+    /// Everything passes.
+    pub(crate) fn new(inner: impl Storage + 'static) -> Self {
+        let rule: Rule = Arc::new(|_, _| Fate::Done);
+        Self { inner: Arc::new(inner), rule: Arc::new(Mutex::new(rule)) }
+    }
+
+    /// From now on this is the rule.
+    pub(crate) fn obey(&self, rule: impl Fn(Asked, Option<&Key>) -> Fate + Send + Sync + 'static) {
+        *self.rule.lock().unwrap() = Arc::new(rule);
+    }
+
+    /// One object cannot be removed.
+    pub(crate) fn refuse_to_delete(&self, name: &str, kind: StorageErrorKind) {
+        let name = name.to_owned();
+        self.obey(move |asked, key| match (asked, key) {
+            (Asked::Delete, Some(key)) if key.as_str() == name => Fate::Fails(kind),
+            _ => Fate::Done,
+        });
+    }
+
+    /// Everything passes again.
+    pub(crate) fn heal(&self) {
+        self.obey(|_, _| Fate::Done);
+    }
+
+    async fn meet<T>(
+        &self,
+        (asked, key): (Asked, Option<&Key>),
+        work: impl Future<Output = Result<T, StorageError>>,
+    ) -> Result<T, StorageError> {
+        let rule = Arc::clone(&self.rule.lock().unwrap());
+        match rule(asked, key) {
+            Fate::Done => work.await,
+            Fate::Late(before, after) => {
+                turns(before).await;
+                let done = work.await;
+                turns(after).await;
+                done
+            }
+            Fate::Fails(kind) => Err(error(kind)),
+            Fate::DoneButFails(kind) => {
+                let _ = work.await;
+                Err(error(kind))
+            }
+            Fate::Lost { done } => {
+                if done {
+                    let _ = work.await;
+                }
+                std::future::pending().await
+            }
+            Fate::Straggles(time) => {
+                let (place, key) = (Arc::clone(&self.inner), key.expect("a removal").clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(time).await;
+                    let _ = place.delete(&key).await;
+                });
+                std::future::pending().await
+            }
+        }
+    }
+
+    fn listing(&self, entries: EntryStream) -> EntryStream {
+        let this = self.clone();
+        let listed = async move {
+            let all = async { Ok(entries.collect::<Vec<_>>().await) };
+            this.meet((Asked::List, None), all).await.map(stream::iter)
+        };
+        Box::pin(stream::once(listed).try_flatten())
+    }
+}
+
+async fn turns(count: u8) {
+    for _ in 0..count {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn error(kind: StorageErrorKind) -> StorageError {
+    StorageError::new(kind, "a faulty place", "on purpose")
+}
+
+impl std::fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Faulty({:?})", self.inner)
+    }
+}
+
+#[async_trait]
+impl Storage for Faulty {
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+
+    async fn stat(&self, key: &Key) -> Result<Option<Object>, StorageError> {
+        self.meet((Asked::Stat, Some(key)), self.inner.stat(key)).await
+    }
+
+    async fn get(&self, key: &Key, limit: usize) -> Result<Option<Bytes>, StorageError> {
+        self.meet((Asked::Get, Some(key)), self.inner.get(key, limit)).await
+    }
+
+    async fn read(
+        &self,
+        key: &Key,
+        range: Range<u64>,
+    ) -> Result<Option<ObjectStream>, StorageError> {
+        self.meet((Asked::Read, Some(key)), self.inner.read(key, range)).await
+    }
+
+    async fn put(&self, key: &Key, bytes: Bytes) -> Result<(), StorageError> {
+        self.meet((Asked::Put, Some(key)), self.inner.put(key, bytes)).await
+    }
+
+    async fn draft(&self) -> Result<Box<dyn Draft>, StorageError> {
+        let inner = self.meet((Asked::Draft, None), self.inner.draft()).await?;
+        Ok(Box::new(FaultyDraft { inner, place: self.clone() }))
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), StorageError> {
+        self.meet((Asked::Delete, Some(key)), self.inner.delete(key)).await
+    }
+
+    fn list(&self, folder: Option<&Key>) -> EntryStream {
+        self.listing(self.inner.list(folder))
+    }
+
+    fn list_shallow(&self, folder: Option<&Key>) -> EntryStream {
+        self.listing(self.inner.list_shallow(folder))
+    }
+}
+
+struct FaultyDraft {
+    inner: Box<dyn Draft>,
+    place: Faulty,
+}
+
+#[async_trait]
+impl Draft for FaultyDraft {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
+        let place = self.place.clone();
+        place.meet((Asked::Write, None), self.inner.write(bytes)).await
+    }
+
+    async fn publish(self: Box<Self>, key: &Key) -> Result<(), StorageError> {
+        let Self { inner, place } = *self;
+        place.meet((Asked::Publish, Some(key)), inner.publish(key)).await
+    }
+}
