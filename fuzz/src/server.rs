@@ -12,16 +12,18 @@ use futures::stream;
 use hyper::{Request, body::Incoming, header, server::conn::http1, service::Service};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use larder_cache::cache::{
-    ByteStream, Cache, CacheError, FolderEntry, FolderEntryKind, NarIdentity, PathFile,
+    ByteStream, Cache, CacheError, FolderEntry, FolderEntryKind, NarIdentity, PathFile, StoredNar,
 };
 use larder_formats::{
     NarInfo, Sha256, StoreDir, StorePath, StorePathHash,
     cache_info::CacheInfo,
     nar::Listing,
+    nar_file::NarFile,
     realisation::{Realisation, RealisationKey},
 };
 use larder_web::{
-    base_path::BasePath, forwarded::TrustedProxies, router::router, server::peer::Peer, site::Site,
+    base_path::BasePath, cache_site::CacheSite, forwarded::TrustedProxies, router::router,
+    server::peer::Peer, site::Site,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -109,12 +111,13 @@ fn is_a_part(range: &str) -> bool {
 
 fn site() -> Option<Site> {
     let info = NarInfo::parse(NARINFO, &StoreDir::default()).ok()?;
+    let cache = OnePath { info: Arc::new(info), listing: Listing::parse(LISTING).ok()? };
     Some(Site {
-        cache: Arc::new(OnePath { info: Arc::new(info), listing: Listing::parse(LISTING).ok()? }),
+        store: Some(Arc::new(CacheSite { cache: Arc::new(cache), compress_nars: true })),
+        caches: Vec::new(),
         public_keys: Vec::new(),
         fleet_keys: Vec::new(),
         ledger: PathBuf::from("/nonexistent/ledger"),
-        compress_nars: true,
         metrics: None,
         base_path: BasePath::default(),
         trusted_proxies: Arc::new(TrustedProxies::default()),
@@ -150,6 +153,10 @@ impl Cache for OnePath {
     ) -> Result<Option<ByteStream>, CacheError> {
         assert_eq!(nar.nar_hash, Sha256::of(&NAR[1..]));
         Ok(self.has(nar.path).then(|| part(&NAR[1..], range)))
+    }
+
+    async fn nar_file(&self, _name: &NarFile) -> Result<Option<StoredNar>, CacheError> {
+        Ok(None)
     }
 
     async fn listing(&self, hash: StorePathHash) -> Result<Option<Listing>, CacheError> {

@@ -10,6 +10,7 @@ pub(crate) enum Endpoint {
     Nar,
     Log,
     Realisation,
+    Debuginfo,
     File,
     Fleet,
     Health,
@@ -20,7 +21,7 @@ pub(crate) enum Endpoint {
 
 impl Endpoint {
     /// All of them, each at the place of its number.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Landing,
         Self::CacheInfo,
         Self::Narinfo,
@@ -28,6 +29,7 @@ impl Endpoint {
         Self::Nar,
         Self::Log,
         Self::Realisation,
+        Self::Debuginfo,
         Self::File,
         Self::Fleet,
         Self::Health,
@@ -41,13 +43,29 @@ impl Endpoint {
         // What `CONNECT` and `OPTIONS *` name is no path, nor is the rest of a name that only begins alike.
         let Some(path) = path.strip_prefix('/') else { return Self::Other };
         match path.split_once('/') {
+            Some(("serve", _)) => Self::File,
+            Some(("fleet", _)) => Self::Fleet,
+            Some(("nar" | "log" | "realisations" | "build-trace-v2" | "debuginfo", _)) => {
+                Self::of_a_cache(path)
+            }
+            // Perhaps the name of a static cache.
+            Some((_, below)) => Self::of_a_cache(below),
+            None => Self::at_the_top(path),
+        }
+    }
+
+    /// The endpoint of a path below a static cache's name.
+    fn of_a_cache(path: &str) -> Self {
+        match path.split_once('/') {
             Some(("nar", _)) => Self::Nar,
             Some(("log", _)) => Self::Log,
             Some(("realisations" | "build-trace-v2", _)) => Self::Realisation,
-            Some(("serve", _)) => Self::File,
-            Some(("fleet", _)) => Self::Fleet,
+            Some(("debuginfo", _)) => Self::Debuginfo,
             Some(_) => Self::Other,
-            None => Self::at_the_top(path),
+            None => match Self::at_the_top(path) {
+                found @ (Self::CacheInfo | Self::Narinfo | Self::Listing) => found,
+                _ => Self::Other,
+            },
         }
     }
 
@@ -75,6 +93,7 @@ impl Endpoint {
             Self::Nar => "nar",
             Self::Log => "log",
             Self::Realisation => "realisation",
+            Self::Debuginfo => "debuginfo",
             Self::File => "file",
             Self::Fleet => "fleet",
             Self::Health => "health",
@@ -116,6 +135,13 @@ mod tests {
             ("/metrics".to_owned(), Endpoint::Metrics),
             ("/favicon.ico".to_owned(), Endpoint::Other),
             ("/wp-admin/setup.php".to_owned(), Endpoint::Other),
+            ("/main/".to_owned(), Endpoint::Other),
+            ("/main/nix-cache-info".to_owned(), Endpoint::CacheInfo),
+            (format!("/main/{hash}.narinfo"), Endpoint::Narinfo),
+            (format!("/main/nar/{hash}.nar.zst"), Endpoint::Nar),
+            (format!("/main/debuginfo/{hash}"), Endpoint::Debuginfo),
+            ("/main/health".to_owned(), Endpoint::Other),
+            ("/main/nar/deep/er".to_owned(), Endpoint::Nar),
             ("*".to_owned(), Endpoint::Other),
             (String::new(), Endpoint::Other),
             ("health".to_owned(), Endpoint::Other),

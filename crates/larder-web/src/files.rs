@@ -43,9 +43,10 @@ pub(crate) async fn file(
     // As it came: what the router has decoded would have to be UTF-8.
     let place = uri.path().strip_prefix("/serve/").and_then(InnerPath::parse);
     let InnerPath { hash, mut names, folder } = place.ok_or(WebError::Absent)?;
-    let info = site.cache.narinfo(hash).await?.ok_or(WebError::Absent)?;
+    let cache = &site.store.as_ref().ok_or(WebError::Absent)?.cache;
+    let info = cache.narinfo(hash).await?.ok_or(WebError::Absent)?;
     let etag = format!("\"{}\"", info.nar_hash.to_nix32());
-    let found = site.cache.file(hash, names.clone()).await?.ok_or(WebError::Absent)?;
+    let found = cache.file(hash, names.clone()).await?.ok_or(WebError::Absent)?;
     let found = match found {
         // Links in a page are relative to the folder only if its address ends in a slash.
         PathFile::Directory(_) if !folder => {
@@ -57,7 +58,7 @@ pub(crate) async fn file(
         PathFile::Directory(entries) => {
             names.push("index.html".into());
             let index = if entries.iter().any(|entry| entry.name == "index.html") {
-                site.cache.file(hash, names.clone()).await?
+                cache.file(hash, names.clone()).await?
             } else {
                 None
             };

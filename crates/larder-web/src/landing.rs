@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, Uri, header},
     response::{IntoResponse, Response},
 };
-use larder_formats::signature::PublicKey;
+use larder_formats::{cache_info::CacheInfo, signature::PublicKey};
 use maud::{Markup, html};
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     page,
     server::peer::Peer,
     site::{Shared, Site},
+    static_cache::StaticCache,
 };
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:3rem auto;padding:0 1rem}\
@@ -40,24 +41,13 @@ pub(crate) async fn page(
 }
 
 fn render(site: &Site, address: &str) -> Markup {
-    let info = site.cache.info();
     let body = html! {
         h1 { "Larder" }
-        p {
-            "This is a Nix binary cache for " code { (info.store_dir) }
-            ", with priority " (info.priority) "."
+        @if let Some(store) = &site.store {
+            (own_store(&store.cache.info(), &site.public_keys, address))
         }
-        @if site.public_keys.is_empty() {
-            p {
-                strong { "It signs nothing: " }
-                "no signing key is configured, so clients refuse what was built here. On the server: "
-                code { "larder key generate NAME" } ", and name the file in " code { "signing-keys" } "."
-            }
-        } @else {
-            h2 { "Use it on NixOS" }
-            pre { code { (nixos(address, &site.public_keys)) } }
-            h2 { "Use it elsewhere, in nix.conf" }
-            pre { code { (nix_conf(address, &site.public_keys)) } }
+        @for cache in &site.caches {
+            (static_cache(cache, address))
         }
         @if !site.fleet_keys.is_empty() {
             h2 { "Upgrade from it, in /etc/larder/larder.toml" }
@@ -68,6 +58,42 @@ fn render(site: &Site, address: &str) -> Markup {
     page::page("Larder", STYLE, &body)
 }
 
+fn own_store(info: &CacheInfo, keys: &[PublicKey], address: &str) -> Markup {
+    html! {
+        p {
+            "This is a Nix binary cache for " code { (info.store_dir) }
+            ", with priority " (info.priority) "."
+        }
+        @if keys.is_empty() {
+            p {
+                strong { "It signs nothing: " }
+                "no signing key is configured, so clients refuse what was built here. On the server: "
+                code { "larder key generate NAME" } ", and name the file in " code { "signing-keys" } "."
+            }
+        } @else {
+            h2 { "Use it on NixOS" }
+            pre { code { (nixos(address, keys)) } }
+            h2 { "Use it elsewhere, in nix.conf" }
+            pre { code { (nix_conf(address, keys)) } }
+        }
+    }
+}
+
+/// A static cache of this server.
+fn static_cache(cache: &StaticCache, address: &str) -> Markup {
+    let address = format!("{}/{}", address.trim_end_matches('/'), cache.name());
+    html! {
+        h2 { "The cache " code { (cache.name()) } }
+        pre { code { (nix_conf(&address, &cache.public_keys())) } }
+        @if cache.is_private() {
+            p {
+                "Reading it takes a token, as the password for this host in the file that "
+                code { "netrc-file" } " names; " code { "larder token create" } " makes one."
+            }
+        }
+    }
+}
+
 fn nixos(address: &str, keys: &[PublicKey]) -> String {
     let keys: String = keys.iter().map(|key| format!("    \"{key}\"\n")).collect();
     format!(
@@ -76,8 +102,12 @@ fn nixos(address: &str, keys: &[PublicKey]) -> String {
 }
 
 fn nix_conf(address: &str, keys: &[PublicKey]) -> String {
-    let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
-    format!("extra-substituters = {address}\nextra-trusted-public-keys = {}", keys.join(" "))
+    let mut text = format!("extra-substituters = {address}");
+    if !keys.is_empty() {
+        let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        text.push_str(&format!("\nextra-trusted-public-keys = {}", keys.join(" ")));
+    }
+    text
 }
 
 fn client(address: &str, keys: &[PublicKey]) -> String {

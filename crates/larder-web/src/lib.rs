@@ -4,6 +4,7 @@
 //! decides nothing about store paths itself. [`router::router`] names every route.
 
 pub mod base_path;
+pub mod cache_site;
 mod endpoint;
 mod error;
 mod files;
@@ -22,3 +23,4 @@ pub mod request;
 pub mod router;
 pub mod server;
 pub mod site;
+pub mod static_cache;

@@ -8,11 +8,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{error::WebError, paced, request::info_file::LogName, site::Shared};
+use crate::{cache_site::SharedCache, error::WebError, paced, request::info_file::LogName};
 
 /// Sends a log as text.
 pub(crate) async fn log(
-    State(site): Shared,
+    State(site): SharedCache,
     method: Method,
     Path(name): Path<String>,
 ) -> Result<Response, WebError> {

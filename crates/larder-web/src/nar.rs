@@ -8,26 +8,31 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::TryStreamExt;
-use larder_cache::cache::{ByteStream, NarIdentity};
+use larder_cache::cache::{ByteStream, NarIdentity, StoredNar};
+use larder_formats::nar_file::NarFile;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::{
+    cache_site::{CacheSite, SharedCache},
     error::WebError,
     paced, range,
     request::{encoding, nar_name::NarName},
-    site::Shared,
 };
+
+const NAR: &str = "application/x-nix-nar";
 
 /// Sends a NAR.
 pub(crate) async fn nar(
-    State(site): Shared,
+    State(site): SharedCache,
     method: Method,
     Path(file): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, WebError> {
-    let NarName { path, nar_hash } =
-        NarName::parse(&file, query.as_deref()).ok_or(WebError::Absent)?;
+    let Some(NarName { path, nar_hash }) = NarName::parse(&file, query.as_deref()) else {
+        let name = NarFile::parse(&file).ok_or(WebError::Absent)?;
+        return stored(&site, &name, &method, &headers).await;
+    };
     let info = site.cache.narinfo(path).await?.ok_or(WebError::Absent)?;
     if nar_hash.is_some_and(|promised| promised != info.nar_hash) {
         return Err(WebError::Absent);
@@ -46,7 +51,7 @@ pub(crate) async fn nar(
     };
     let mut response = body.into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-nix-nar"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(NAR));
     if site.compress_nars {
         headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     }
@@ -55,6 +60,26 @@ pub(crate) async fn nar(
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("zstd"));
         return Ok(response);
     }
+    range::describe(&mut response, part, size, &etag);
+    Ok(response)
+}
+
+/// Sends the file of a NAR as it lies in a cache.
+async fn stored(
+    site: &CacheSite,
+    name: &NarFile,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, WebError> {
+    let StoredNar { size, contents } = site.cache.nar_file(name).await?.ok_or(WebError::Absent)?;
+    // What lies under such a name never changes.
+    let etag = format!("\"{}\"", name.hash.to_nix32());
+    let part = range::requested(headers, size, &etag)?;
+    let body = match *method {
+        Method::HEAD => Body::empty(),
+        _ => paced::body(contents(part.clone().unwrap_or(0..size))),
+    };
+    let mut response = ([(header::CONTENT_TYPE, NAR)], body).into_response();
     range::describe(&mut response, part, size, &etag);
     Ok(response)
 }

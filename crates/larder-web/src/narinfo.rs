@@ -14,10 +14,10 @@ use larder_formats::store_path::StorePathHash;
 use moka::sync::Cache as Memory;
 
 use crate::{
+    cache_site::{CacheSite, SharedCache},
     error::WebError,
     metrics,
     request::info_file::InfoFile,
-    site::{Shared, Site},
 };
 
 /// Bytes of narinfos that are remembered. One is some 1.2 kB, a system some thousands of them.
@@ -39,7 +39,11 @@ impl Remembered {
         Self(Memory::builder().max_capacity(REMEMBERED).weigher(weight).build())
     }
 
-    async fn narinfo(&self, site: &Site, hash: StorePathHash) -> Result<Option<Bytes>, CacheError> {
+    async fn narinfo(
+        &self,
+        site: &CacheSite,
+        hash: StorePathHash,
+    ) -> Result<Option<Bytes>, CacheError> {
         // Asked before the answer is read: what changes in between makes the entry old, not wrong.
         let generation = site.cache.generation();
         if let Some(generation) = generation
@@ -63,30 +67,46 @@ impl Remembered {
 }
 
 /// What the cache says of itself.
-pub(crate) async fn cache_info(State(site): Shared) -> Response {
+pub(crate) async fn cache_info(State(site): SharedCache) -> Response {
     ([(header::CONTENT_TYPE, "text/x-nix-cache-info")], site.cache.info().to_text()).into_response()
 }
 
 /// One path segment cannot be split by the router, so both kinds of file arrive here.
 pub(crate) async fn narinfo_or_listing(
-    State(site): Shared,
+    State(site): SharedCache,
     Extension(remembered): Extension<Arc<Remembered>>,
     Path(file): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, WebError> {
     match InfoFile::parse(&file, query.as_deref()).ok_or(WebError::Absent)? {
+        InfoFile::Narinfo(hash) => {
+            let text = remembered.narinfo(&site, hash).await?.ok_or(WebError::Absent)?;
+            Ok(narinfo(text))
+        }
+        file => answer(&site, file).await,
+    }
+}
+
+/// What a file says, looked up now.
+pub(crate) async fn answer(site: &CacheSite, file: InfoFile) -> Result<Response, WebError> {
+    let store_dir = || site.cache.info().store_dir;
+    match file {
         InfoFile::NarinfoAsJson(hash) => {
             let info = site.cache.narinfo(hash).await?.ok_or(WebError::Absent)?;
-            let json = info.to_json(&site.cache.info().store_dir);
+            let json = info.to_json(&store_dir());
             Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
         }
         InfoFile::Narinfo(hash) => {
-            let text = remembered.narinfo(&site, hash).await?.ok_or(WebError::Absent)?;
-            Ok(([(header::CONTENT_TYPE, "text/x-nix-narinfo")], text).into_response())
+            let info = site.cache.narinfo(hash).await?.ok_or(WebError::Absent)?;
+            Ok(narinfo(Bytes::from(info.to_text(&store_dir()))))
         }
         InfoFile::Listing(hash) => {
             let listing = site.cache.listing(hash).await?.ok_or(WebError::Absent)?;
             Ok(([(header::CONTENT_TYPE, "application/json")], listing.to_json()).into_response())
         }
     }
+}
+
+fn narinfo(text: Bytes) -> Response {
+    ([(header::CONTENT_TYPE, "text/x-nix-narinfo")], text).into_response()
 }

@@ -9,14 +9,14 @@ use axum::{
 use larder_formats::realisation::RealisationKey;
 
 use crate::{
+    cache_site::{CacheSite, SharedCache},
     error::WebError,
     request::realisation_file,
-    site::{Shared, Site},
 };
 
 /// `sha256:<hash>!<output>.doi`: the derivation by its hash modulo its inputs.
 pub(crate) async fn by_hash(
-    State(site): Shared,
+    State(site): SharedCache,
     Path(file): Path<String>,
 ) -> Result<Response, WebError> {
     answer(&site, realisation_file::by_hash(&file)).await
@@ -24,13 +24,13 @@ pub(crate) async fn by_hash(
 
 /// `<derivation>/<output>.doi`: the derivation by its base name.
 pub(crate) async fn by_path(
-    State(site): Shared,
+    State(site): SharedCache,
     Path((derivation, file)): Path<(String, String)>,
 ) -> Result<Response, WebError> {
     answer(&site, realisation_file::by_path(&derivation, &file)).await
 }
 
-async fn answer(site: &Site, key: Option<RealisationKey>) -> Result<Response, WebError> {
+async fn answer(site: &CacheSite, key: Option<RealisationKey>) -> Result<Response, WebError> {
     let key = key.ok_or(WebError::Absent)?;
     let realisation = site.cache.realisation(&key).await?.ok_or(WebError::Absent)?;
     Ok(([(header::CONTENT_TYPE, "application/json")], realisation.to_json()).into_response())

@@ -5,6 +5,7 @@
 //! Nothing here knows of statuses, of the store or of who asks: what a refusal means over HTTP is the
 //! handlers' business. The targets `request_*` in `fuzz/` hold these parsers to what they promise.
 
+pub mod authorization;
 pub mod encoding;
 pub mod id;
 pub mod info_file;

@@ -6,38 +6,72 @@ use axum::{
     Extension, Router,
     extract::State,
     http::{StatusCode, header},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Redirect, Response},
-    routing::get,
+    routing::{get, put},
 };
 
 use crate::{
     base_path::BasePath,
+    cache_site::CacheSite,
     error::WebError,
     files, fleet, landing, logs, nar, narinfo, realisation,
     site::{Shared, Site},
+    static_cache::{self, StaticCache},
 };
 
 /// The routes of a site, below its base path. GET routes answer HEAD as well.
 pub fn router(site: Site) -> Router {
     let base = site.base_path.clone();
-    let remembered = Extension(Arc::new(narinfo::Remembered::new()));
     let routes = Router::new()
         .route("/", get(landing::page))
-        .route("/nix-cache-info", get(narinfo::cache_info))
-        .route("/{file}", get(narinfo::narinfo_or_listing).layer(remembered))
-        .route("/nar/{file}", get(nar::nar))
-        .route("/log/{name}", get(logs::log))
-        .route("/realisations/{file}", get(realisation::by_hash))
-        .route("/build-trace-v2/{derivation}/{file}", get(realisation::by_path))
         .route("/serve/{*file}", get(files::file))
         .route("/fleet", get(fleet::overview))
         .route("/fleet/{file}", get(fleet::host))
         .route("/metrics", get(metrics))
         .route("/health", get(health))
         .route("/version", get(version))
-        .fallback(not_found)
-        .with_state(Arc::new(site));
-    below(&base, routes)
+        .fallback(not_found);
+    let store = site.store.as_ref().map_or_else(Router::new, |store| cache(Arc::clone(store)));
+    let caches = site.caches.iter().map(|it| (format!("/{}", it.name()), static_cache(it)));
+    let caches: Vec<_> = caches.collect();
+    let all = routes.with_state(Arc::new(site)).merge(store);
+    below(&base, caches.into_iter().fold(all, |all, (name, cache)| all.nest(&name, cache)))
+}
+
+/// The routes of one binary cache, from which Nix reads.
+fn cache(cache: Arc<CacheSite>) -> Router {
+    let remembered = Extension(Arc::new(narinfo::Remembered::new()));
+    Router::new()
+        .route("/nix-cache-info", get(narinfo::cache_info))
+        .route("/{file}", get(narinfo::narinfo_or_listing).layer(remembered))
+        .route("/nar/{file}", get(nar::nar))
+        .route("/log/{name}", get(logs::log))
+        .route("/realisations/{file}", get(realisation::by_hash))
+        .route("/build-trace-v2/{derivation}/{file}", get(realisation::by_path))
+        .with_state(cache)
+}
+
+/// The routes of a static cache, which may be written to as well.
+fn static_cache(cache: &Arc<StaticCache>) -> Router {
+    use static_cache as one;
+    let read_only = Router::new()
+        .route("/log/{name}", get(logs::log))
+        .route("/realisations/{file}", get(realisation::by_hash))
+        .route("/build-trace-v2/{derivation}/{file}", get(realisation::by_path))
+        .route("/nix-cache-info", get(narinfo::cache_info))
+        .with_state(cache.site());
+    Router::new()
+        .route("/{file}", get(one::narinfo_or_listing).put(one::put_file))
+        .route("/nar/{file}", get(one::nar).put(one::put_nar))
+        .route("/nix-cache-info", put(one::put_cache_info))
+        .route("/log/{name}", put(one::put_log))
+        .route("/realisations/{file}", put(one::put_realisation_by_hash))
+        .route("/build-trace-v2/{derivation}/{file}", put(one::put_realisation_by_path))
+        .route("/debuginfo/{build_id}", get(one::debuginfo).put(one::discard))
+        .merge(read_only)
+        .layer(from_fn_with_state(Arc::clone(cache), one::guard))
+        .with_state(Arc::clone(cache))
 }
 
 fn below(base: &BasePath, routes: Router) -> Router {
@@ -57,7 +91,8 @@ async fn not_found() -> impl IntoResponse {
 /// Whether the store can be read. The path asked for need not exist: being able to tell is enough.
 async fn health(State(site): Shared) -> Response {
     let probe = larder_formats::store_path::StorePathHash::from_bytes([0; 20]);
-    match site.cache.narinfo(probe).await {
+    let Some(store) = &site.store else { return "ok\n".into_response() };
+    match store.cache.narinfo(probe).await {
         Ok(_) => "ok\n".into_response(),
         Err(error) => {
             tracing::error!(%error, "the store cannot be read");

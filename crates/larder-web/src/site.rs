@@ -3,23 +3,25 @@
 use std::{path::PathBuf, sync::Arc};
 
 use axum::extract::State;
-use larder_cache::cache::Cache;
 use larder_formats::signature::PublicKey;
 
-use crate::{base_path::BasePath, forwarded::TrustedProxies, metrics::Metrics};
+use crate::{
+    base_path::BasePath, cache_site::CacheSite, forwarded::TrustedProxies, metrics::Metrics,
+    static_cache::StaticCache,
+};
 
 /// What the routes share.
 pub struct Site {
-    /// Answers for store paths.
-    pub cache: Arc<dyn Cache>,
+    /// This machine's store, where it is served.
+    pub store: Option<Arc<CacheSite>>,
+    /// The static caches, each below its name.
+    pub caches: Vec<Arc<StaticCache>>,
     /// The keys that its narinfos are signed with.
     pub public_keys: Vec<PublicKey>,
     /// The keys that its revisions are signed with.
     pub fleet_keys: Vec<PublicKey>,
     /// The fleet's ledger, which need not be there yet.
     pub ledger: PathBuf,
-    /// Whether NARs go out with `Content-Encoding: zstd` to clients that accept it.
-    pub compress_nars: bool,
     /// What `/metrics` tells; without it that is absent.
     pub metrics: Option<Metrics>,
     /// What every route lies below.

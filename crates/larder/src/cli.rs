@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    command::{build, check, config, init, key, serve, upgrade},
+    command::{build, check, config, init, key, push, serve, token, upgrade},
     config::DEFAULT_PATH,
     context::Context,
     lifecycle::{HangUp, Signals},
@@ -48,6 +48,8 @@ enum Command {
     Build(build::Arguments),
     Check(check::Arguments),
     Upgrade(upgrade::Arguments),
+    Push(push::Arguments),
+    Token(token::Arguments),
     Key(key::Arguments),
     Config(config::Arguments),
     Init(init::Arguments),
@@ -98,6 +100,8 @@ async fn dispatch(cli: Cli) -> Result<Done, Error> {
         Command::Build(arguments) => build::run(&context, &arguments).await,
         Command::Check(arguments) => check::run(&context, &arguments).await,
         Command::Upgrade(arguments) => upgrade::run(&context, &arguments).await,
+        Command::Push(arguments) => push::run(&context, &arguments).await,
+        Command::Token(arguments) => token::run(&context, &arguments).await,
         Command::Key(arguments) => key::run(&context, &arguments).await,
         Command::Config(arguments) => config::run(&context, &arguments),
         Command::Init(arguments) => init::run(&context, &arguments),

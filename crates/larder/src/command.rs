@@ -5,5 +5,7 @@ pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod init;
 pub(crate) mod key;
+pub(crate) mod push;
 pub(crate) mod serve;
+pub(crate) mod token;
 pub(crate) mod upgrade;

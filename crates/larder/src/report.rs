@@ -2,6 +2,14 @@
 
 use std::{io, path::PathBuf};
 
+use larder_cache::{
+    push::{InspectError, Inspected, PlanError},
+    record::NameError,
+    secrets::AllowListError,
+    source::object_storage::RecogniseError,
+    storage::{LocationError, StorageError},
+    token::{TokenError, TokenId},
+};
 use larder_fleet::{
     host::HostNameError,
     ledger::LedgerError,
@@ -16,7 +24,11 @@ use larder_web::{
     server::{ServerError, tls::TlsError},
 };
 
-use crate::{config::LoadError, keys::KeyError};
+use crate::{
+    config::{LoadError, problem::ValueError},
+    keys::KeyError,
+    netrc::NetrcError,
+};
 
 /// How a command ended that did what it could.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,8 +115,78 @@ pub(crate) enum Error {
     Activation(#[from] ActivationError),
     #[error(transparent)]
     State(#[from] StateError),
+    #[error(
+        "{name:?} is neither a configured cache nor an address of one: {source}{}",
+        known_caches(known)
+    )]
+    NoSuchCache { name: String, known: Vec<String>, source: LocationError },
+    #[error("no cache is configured: write a [[cache]] with a `name` and a `url`")]
+    NoCaches,
+    #[error("{0} is a cache of another server: make and revoke its tokens there")]
+    TokensElsewhere(String),
+    #[error("say what the token allows: `--read`, `--write` or both")]
+    TokenForNothing,
+    #[error("there is no token {0}; `larder token list` shows which there are")]
+    NoSuchToken(TokenId),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("{}: {}", .0.what, .0.remedy)]
+    Value(ValueError),
+    #[error("say where to with `--to CACHE`, or set `to` under [push]")]
+    NoTarget,
+    #[error("say what to push: store paths, installables, `--system` or `--stdin`")]
+    NothingToPush,
+    #[error(
+        "nothing is known of how these were built: their derivations are not in the store, as when they were \
+         downloaded. Push without `--build-closure`"
+    )]
+    NoDerivers,
+    #[error("{0:?} cannot be the name of a Cachix cache: it is the NAME in NAME.cachix.org")]
+    CachixName(String),
+    #[error("cachix pushes whole closures; leave out `--no-closure`")]
+    CachixClosure,
+    #[error(
+        "there is no `cachix` here, and only it has your login: install it (`nix profile install nixpkgs#cachix`), \
+         then `cachix authtoken` once"
+    )]
+    NoCachix,
+    #[error(
+        "{target} can be read by others, and nothing was sent, for this was found:{}",
+        secrets(found)
+    )]
+    Secrets { target: String, found: Vec<Inspected> },
+    #[error(transparent)]
+    Location(#[from] LocationError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Recognise(#[from] RecogniseError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    #[error("`allow-secrets`: {0}")]
+    AllowList(#[from] AllowListError),
+    #[error(transparent)]
+    Netrc(#[from] NetrcError),
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("the system gives no random bytes: {0}")]
+    Random(String),
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
+}
+
+fn known_caches(known: &[String]) -> String {
+    if known.is_empty() { String::new() } else { format!(". Configured: {}", known.join(", ")) }
+}
+
+fn secrets(found: &[Inspected]) -> String {
+    let lines = found.iter().flat_map(|path| &path.findings).map(|it| format!("\n  {it}"));
+    let remedy = "\nTake it out of what is built (secrets belong into files that the store never sees). What is \
+                  no secret goes into `allow-secrets` of the [[cache]], and a cache that nobody else reads has \
+                  `readable-by-others = false`.";
+    lines.chain([remedy.to_owned()]).collect()
 }
 
 impl Error {
@@ -127,7 +209,8 @@ pub(crate) fn failure(error: &Error) -> u8 {
         Error::Night(NightError::Lock(larder_fleet::night::RunLockError::Held { .. })) => 75,
         Error::Cancelled | Error::Night(NightError::Cancelled) => 130,
         Error::Offer(OfferError::Refused { .. })
-        | Error::Prebuilt(PrebuiltError::Altered { .. }) => 5,
+        | Error::Prebuilt(PrebuiltError::Altered { .. })
+        | Error::Secrets { .. } => 5,
         Error::Config(_)
         | Error::ConfigExists(_)
         | Error::NoFlake
@@ -154,6 +237,28 @@ pub(crate) fn failure(error: &Error) -> u8 {
         | Error::Prebuilt(_)
         | Error::Activation(_)
         | Error::State(_)
+        | Error::NoSuchCache { .. }
+        | Error::NoCaches
+        | Error::TokensElsewhere(_)
+        | Error::TokenForNothing
+        | Error::NoSuchToken(_)
+        | Error::Token(_)
+        | Error::Value(_)
+        | Error::NoTarget
+        | Error::NothingToPush
+        | Error::NoDerivers
+        | Error::CachixName(_)
+        | Error::CachixClosure
+        | Error::NoCachix
+        | Error::Location(_)
+        | Error::Storage(_)
+        | Error::Recognise(_)
+        | Error::Plan(_)
+        | Error::Inspect(_)
+        | Error::AllowList(_)
+        | Error::Netrc(_)
+        | Error::Name(_)
+        | Error::Random(_)
         | Error::Io { .. } => 1,
     }
 }

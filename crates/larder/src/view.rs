@@ -2,6 +2,7 @@
 
 mod board;
 mod lines;
+pub(crate) mod push;
 mod summary;
 
 use std::io::IsTerminal;

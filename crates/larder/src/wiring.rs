@@ -1,9 +1,12 @@
 //! From the configuration to the parts that work: the only file that knows concrete types.
 
+pub(crate) mod caches;
+
 use std::{path::PathBuf, sync::Arc};
 
 use jiff::SignedDuration;
 use larder_cache::{
+    cache::Cache,
     layer::{Metered, Signing},
     source::LocalStore,
 };
@@ -15,11 +18,13 @@ use larder_fleet::{
 use larder_formats::signature::{PublicKey, SecretKey};
 use larder_nix::{command::CancellationToken, database::Database, layout::StoreLayout, nix::Nix};
 use larder_web::{
+    cache_site::CacheSite,
     forwarded::TrustedProxies,
     metrics::Metrics,
     router::router,
     server::{Address, Place, Serving, tls::Tls},
     site::Site,
+    static_cache::{Gate, StaticCache},
 };
 
 use crate::{
@@ -40,17 +45,23 @@ pub(crate) async fn nix(config: &Config, cancel: &CancellationToken) -> Result<N
 }
 
 /// What `larder serve` answers with.
-pub(crate) fn serving(config: &Config, metrics: &Metrics) -> Result<Serving, Error> {
-    let site = site(config, metrics)?;
-    if site.public_keys.is_empty() {
+pub(crate) fn serving(
+    config: &Config,
+    metrics: &Metrics,
+    gate: &Arc<Gate>,
+) -> Result<(Serving, Vec<Arc<StaticCache>>), Error> {
+    let site = site(config, metrics, gate)?;
+    if config.serve.serve_store && site.public_keys.is_empty() {
         tracing::warn!("no `signing-keys`: clients accept only what is signed already");
     }
-    Ok(Serving {
+    let caches = site.caches.clone();
+    let serving = Serving {
         base_path: site.base_path.clone(),
         proxies: Arc::clone(&site.trusted_proxies),
         router: router(site),
         tls: tls(config)?,
-    })
+    };
+    Ok((serving, caches))
 }
 
 /// The certificate of the configuration, where there is one.
@@ -59,17 +70,29 @@ pub(crate) fn tls(config: &Config) -> Result<Option<Arc<Tls>>, Error> {
     Ok(Some(Arc::new(Tls::load(certificate, key)?)))
 }
 
-fn site(config: &Config, metrics: &Metrics) -> Result<Site, Error> {
+fn site(config: &Config, metrics: &Metrics, gate: &Arc<Gate>) -> Result<Site, Error> {
     let paths = &config.serve.signing_keys;
     let keys = paths.iter().map(|path| keys::read(path)).collect::<Result<Vec<_>, _>>()?;
     let public_keys = keys.iter().map(SecretKey::public).collect();
-    let store = LocalStore::open(layout(config)?, config.serve.priority)?;
+    let mut caches = Vec::new();
+    for settings in &config.caches {
+        let served = caches::configured(config, settings)?.served(config, gate)?;
+        caches.extend(served.map(Arc::new));
+    }
+    let store = match config.serve.serve_store {
+        false => None,
+        true => {
+            let store = LocalStore::open(layout(config)?, config.serve.priority)?;
+            let cache: Arc<dyn Cache> = Arc::new(Signing::new(Metered::new(store), keys));
+            Some(Arc::new(CacheSite { cache, compress_nars: config.serve.compress_nars }))
+        }
+    };
     Ok(Site {
-        cache: Arc::new(Signing::new(Metered::new(store), keys)),
+        store,
+        caches,
         public_keys,
         fleet_keys: fleet_public_keys(config),
         ledger: ledger_file(&config.state_dir),
-        compress_nars: config.serve.compress_nars,
         metrics: Some(metrics.clone()),
         base_path: config.serve.base_path.clone(),
         trusted_proxies: Arc::new(TrustedProxies::new(config.serve.trusted_proxies.clone())),

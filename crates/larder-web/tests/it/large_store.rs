@@ -127,9 +127,10 @@ fn read_so_far(pid: u32) -> u64 {
     number(&format!("/proc/{pid}/io"), "rchar: ")
 }
 
-/// Bytes of a process that are in memory, those of its program included.
+/// Bytes of memory that a process has asked for and that are its alone: not the pages of its own program, of
+/// which a debug build has tens of megabytes.
 fn resident(pid: u32) -> u64 {
-    number(&format!("/proc/{pid}/status"), "VmRSS:") * 1024
+    number(&format!("/proc/{pid}/status"), "RssAnon:") * 1024
 }
 
 fn number(file: &str, name: &str) -> u64 {

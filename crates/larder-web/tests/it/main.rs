@@ -64,3 +64,5 @@ mod support;
 mod tls;
 #[cfg(test)]
 mod under_load;
+#[cfg(test)]
+mod uploads;

@@ -55,6 +55,20 @@ impl Server {
         Self::started(folder, serve(&config).spawn())
     }
 
+    /// The same, with more in its environment.
+    pub(crate) fn with_environment(
+        store: &TestStore,
+        lines: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let folder = scratch("server");
+        let config = configure(folder.path(), &store.uri(), lines);
+        let program = environment
+            .iter()
+            .fold(serve(&config), |program, (name, value)| program.env(name, value));
+        Self::started(folder, program.spawn())
+    }
+
     /// The same, started by another program, which replaces itself by the one it is given.
     pub(crate) fn behind(store: &TestStore, starter: &[&str]) -> Self {
         let folder = scratch("server");

@@ -31,7 +31,8 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Done, Erro
                 FlakeSource::parse(flake.as_str())?;
             }
             let fleet_key = Some(&config.build.fleet_key).filter(|path| path.exists());
-            for path in config.serve.signing_keys.iter().chain(fleet_key) {
+            let caches = config.caches.iter().flat_map(|cache| &cache.signing_keys);
+            for path in config.serve.signing_keys.iter().chain(caches).chain(fleet_key) {
                 crate::keys::read(path)?;
             }
             wiring::tls(&config)?;

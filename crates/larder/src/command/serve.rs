@@ -1,13 +1,17 @@
 //! `larder serve`
 
+use std::sync::Arc;
+
 use larder_web::{
     metrics::Metrics,
     server::{Limits, Listening, Place, Server, ServerError},
+    static_cache::{Gate, StaticCache, UploadLimits},
 };
 
 use crate::{
     config::Config,
     context::Context,
+    keeper::Keeper,
     lifecycle,
     report::{Done, Error},
     service_manager::{self, Notice},
@@ -22,7 +26,10 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
     let config = context.config()?;
     lifecycle::allow_many_open_files();
     let metrics = Metrics::install()?;
-    let mut server = Server::new(wiring::serving(&config, &metrics)?, Limits::default());
+    let gate = Arc::new(Gate::new(UploadLimits::default()));
+    let (serving, caches) = wiring::serving(&config, &metrics, &gate)?;
+    let mut server = Server::new(serving, Limits::default());
+    let mut keeper = Keeper::of(&caches);
     let inherited = Listening::inherited()?;
     let activated = !inherited.is_empty();
     if activated {
@@ -39,8 +46,11 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
                 () = context.signals.reload_asked() => {}
             }
             service_manager::tell(Notice::Reloading);
-            match reload(context, &mut server, &metrics, activated).await {
-                Ok(()) => tracing::info!("reloaded {}", context.config_file().display()),
+            match reload(context, &mut server, (&metrics, &gate), activated).await {
+                Ok(caches) => {
+                    std::mem::replace(&mut keeper, Keeper::of(&caches)).end().await;
+                    tracing::info!("reloaded {}", context.config_file().display());
+                }
                 Err(error) => {
                     tracing::error!("not reloaded, all stays as it was: {error}");
                 }
@@ -49,6 +59,7 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
         }
         service_manager::tell(Notice::Stopping);
         server.stop().await;
+        keeper.end().await;
     };
     tokio::select! {
         () = working => {}
@@ -62,19 +73,19 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
 async fn reload(
     context: &Context,
     server: &mut Server,
-    metrics: &Metrics,
+    (metrics, gate): (&Metrics, &Arc<Gate>),
     activated: bool,
-) -> Result<(), Error> {
+) -> Result<Vec<Arc<StaticCache>>, Error> {
     let config = context.config()?;
-    let serving = wiring::serving(&config, metrics)?;
+    let (serving, caches) = wiring::serving(&config, metrics, gate)?;
     if activated {
         server.answer_by(serving);
-        return Ok(());
+        return Ok(caches);
     }
     for address in server.change(serving, &wiring::places(&config)).await? {
         tracing::info!("listening on {address}");
     }
-    Ok(())
+    Ok(caches)
 }
 
 async fn listen(server: &mut Server, config: &Config) -> Result<(), ServerError> {

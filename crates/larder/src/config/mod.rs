@@ -6,6 +6,7 @@
 //! host is called are found out by what uses them.
 
 pub mod address;
+mod caches;
 pub mod keys;
 pub mod problem;
 mod proxies;
@@ -13,6 +14,7 @@ mod reader;
 pub mod reference;
 mod sections;
 pub mod server;
+mod size;
 mod syntax;
 pub mod value;
 
@@ -23,12 +25,14 @@ use self::problem::Problem;
 use self::reader::Document;
 
 pub use self::address::Listen;
+pub use self::caches::{CacheConfig, CacheName, Push};
 pub use self::keys::DEFAULT_PATH;
 pub use self::problem::ConfigErrors;
 pub use self::reference::{Role, starting_file};
 pub(crate) use self::sections::REV_DIR;
 pub use self::sections::{Build, Certificate, Client, Config, Serve};
 pub use self::server::Server;
+pub use self::size::ByteSize;
 pub use self::value::{FlakeRef, StoreUri};
 
 /// Why there is no configuration.

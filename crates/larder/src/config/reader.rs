@@ -8,7 +8,7 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::keys::{self, KEYS, Section};
+use super::keys::{self, Section};
 use super::problem::{ValueError, quoted};
 use super::syntax::Located;
 
@@ -24,6 +24,8 @@ pub(super) struct Document<'a, 'i> {
 /// One section of a file, which may be missing.
 pub(super) struct SectionReader<'d, 'a, 'i> {
     section: Section,
+    /// Which of several it is, as a problem says it, and where it begins.
+    which: Option<(String, Range<usize>)>,
     table: Option<&'a DeTable<'i>>,
     problems: &'d mut Vec<Located>,
 }
@@ -39,19 +41,52 @@ impl<'a, 'i> Document<'a, 'i> {
             None => Some(self.root),
             Some(name) => self.subtable(name),
         };
-        for (key, value) in table.into_iter().flat_map(DeTable::iter) {
-            let name = key.get_ref();
-            let is_section = section == Section::Top && section_named(name).is_some();
-            if !is_section && keys::find(section, name).is_none() {
-                let is_table = matches!(value.get_ref(), DeValue::Table(_));
-                self.problems.push((key.span(), unknown(section, name, is_table)));
-            }
+        let mut reader =
+            SectionReader { section, which: None, table, problems: &mut self.problems };
+        reader.check_names();
+        reader
+    }
+
+    /// Each of a section that may be there several times, in the order of the file.
+    pub(super) fn each<T>(
+        &mut self,
+        section: Section,
+        mut read: impl FnMut(&mut SectionReader<'_, 'a, 'i>) -> T,
+    ) -> Vec<T> {
+        let name = section.name().unwrap_or_default();
+        let mut results = Vec::new();
+        for (index, item) in self.items(name).iter().enumerate() {
+            let DeValue::Table(table) = item.get_ref() else {
+                self.problems.push((item.span(), single(name, item.get_ref())));
+                continue;
+            };
+            let named = table.get("name").and_then(|name| name.get_ref().as_str());
+            let which = named.map_or(format!("{name} {}", index + 1), |named| {
+                format!("{name} {}", quoted(named))
+            });
+            let mut reader = SectionReader {
+                section,
+                which: Some((which, item.span())),
+                table: Some(table),
+                problems: &mut self.problems,
+            };
+            reader.check_names();
+            results.push(read(&mut reader));
         }
-        SectionReader { section, table, problems: &mut self.problems }
+        results
     }
 
     pub(super) fn into_problems(self) -> Vec<Located> {
         self.problems
+    }
+
+    fn items(&mut self, name: &str) -> &'a [Spanned<DeValue<'i>>] {
+        let Some((key, value)) = self.root.get_key_value(name) else { return &[] };
+        if let DeValue::Array(items) = value.get_ref() {
+            return items;
+        }
+        self.problems.push((key.span(), single(name, value.get_ref())));
+        &[]
     }
 
     fn subtable(&mut self, name: &str) -> Option<&'a DeTable<'i>> {
@@ -67,6 +102,31 @@ impl<'a, 'i> Document<'a, 'i> {
 }
 
 impl<'a, 'i> SectionReader<'_, 'a, 'i> {
+    /// A key whose value is text, and without which there is no such section.
+    pub(super) fn required<T, F>(&mut self, name: &str, read: F) -> Option<T>
+    where
+        F: Fn(&str) -> Result<T, ValueError>,
+    {
+        if self.value(name).is_none() {
+            let at = self.which.as_ref().map_or(0..0, |(_, at)| at.clone());
+            let example = keys::find(self.section, name).map_or("", |key| key.example);
+            let error = ValueError::new(
+                format!("there is no `{name}`"),
+                format!("add it, for example `{name} = {example}`"),
+            );
+            self.note(at, error);
+        }
+        self.text(name, read)
+    }
+
+    /// A key that has no meaning beside the others that are there.
+    pub(super) fn useless(&mut self, name: &str, why: &str) {
+        if let Some(value) = self.value(name) {
+            let what = format!("`{name}` means nothing here: {why}");
+            self.note(value.span(), ValueError::new(what, "take it out"));
+        }
+    }
+
     /// A key whose value is text.
     pub(super) fn text<T, F>(&mut self, name: &str, read: F) -> Option<T>
     where
@@ -156,7 +216,17 @@ impl<'a, 'i> SectionReader<'_, 'a, 'i> {
                 Some(key) => format!("for example `{other} = {}`", key.example),
                 None => "add it".to_owned(),
             };
-            self.problems.push((value.span(), ValueError::new(what, remedy)));
+            self.note(value.span(), ValueError::new(what, remedy));
+        }
+    }
+
+    fn check_names(&mut self) {
+        for (key, value) in self.table.into_iter().flat_map(DeTable::iter) {
+            let name = key.get_ref();
+            let is_section = self.section == Section::Top && section_named(name).is_some();
+            if !is_section && keys::find(self.section, name).is_none() {
+                self.note(key.span(), unknown(self.section, name, is_table(value.get_ref())));
+            }
         }
     }
 
@@ -169,7 +239,10 @@ impl<'a, 'i> SectionReader<'_, 'a, 'i> {
         read.map_err(|error| self.note(span, error)).ok()
     }
 
-    fn note(&mut self, span: Range<usize>, error: ValueError) {
+    fn note(&mut self, span: Range<usize>, mut error: ValueError) {
+        if let Some((which, _)) = &self.which {
+            error.what = format!("{which}: {}", error.what);
+        }
         self.problems.push((span, error));
     }
 
@@ -190,6 +263,17 @@ fn section_named(name: &str) -> Option<Section> {
     Section::ALL.into_iter().find(|section| section.name() == Some(name))
 }
 
+/// A section, or several of one name.
+fn is_table(value: &DeValue<'_>) -> bool {
+    match value {
+        DeValue::Table(_) => true,
+        DeValue::Array(items) => {
+            items.first().is_some_and(|item| matches!(item.get_ref(), DeValue::Table(_)))
+        }
+        _ => false,
+    }
+}
+
 fn kind_of(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "text",
@@ -202,6 +286,16 @@ fn kind_of(value: &DeValue<'_>) -> &'static str {
     }
 }
 
+/// What to say about something else than a list of tables.
+fn single(name: &str, found: &DeValue<'_>) -> ValueError {
+    let what = match found {
+        DeValue::Table(_) => format!("`[{name}]` needs a second pair of brackets"),
+        other => format!("`{name}` is a section, not {}", kind_of(other)),
+    };
+    let remedy = format!("write `[[{name}]]` before the keys of each, since there may be several");
+    ValueError::new(what, remedy)
+}
+
 /// What to say about a name that is not a key there. The right key in the wrong place comes first,
 /// then the nearest name in the same place, then the nearest anywhere.
 fn unknown(section: Section, name: &str, is_table: bool) -> ValueError {
@@ -210,13 +304,13 @@ fn unknown(section: Section, name: &str, is_table: bool) -> ValueError {
     }
     let what = format!("there is no key {} {}", quoted(name), section.place());
     let homes: Vec<&str> =
-        KEYS.iter().filter(|key| key.name == name).map(|key| key.section.place()).collect();
+        keys::all().filter(|key| key.name == name).map(|key| key.section.place()).collect();
     if !homes.is_empty() {
         return ValueError::new(what, format!("`{name}` belongs {}", homes.join(" or ")));
     }
     let remedy = match (
         nearest(section.keys(), name, |key| key.name),
-        nearest(KEYS.iter(), name, |key| key.name),
+        nearest(keys::all(), name, |key| key.name),
     ) {
         (Some(here), _) => format!("did you mean `{}`?", here.name),
         (None, Some(key)) => format!("did you mean `{}` {}?", key.name, key.section.place()),
@@ -230,18 +324,25 @@ fn unknown(section: Section, name: &str, is_table: bool) -> ValueError {
 
 fn unknown_section(name: &str) -> ValueError {
     let what = format!("there is no section {}", quoted(name));
-    let names: Vec<&str> = Section::ALL.into_iter().filter_map(Section::name).collect();
-    let near = nearest(names.iter().copied(), name, |real| real);
-    ValueError::new(
-        what,
-        match near {
-            Some(real) => format!("did you mean `[{real}]`?"),
-            None => format!("the sections: `[{}]`", names.join("]`, `[")),
-        },
-    )
+    let sections = || Section::ALL.into_iter().filter(|section| section.name().is_some());
+    let near = nearest(sections(), name, |real| real.name().unwrap_or_default());
+    let shown = |section: Section| section.header().map(|header| format!("`{header}`"));
+    let remedy = match near.and_then(shown) {
+        Some(header) => format!("did you mean {header}?"),
+        None => {
+            let all: Vec<String> = sections().filter_map(shown).collect();
+            format!("the sections: {}", all.join(", "))
+        }
+    };
+    ValueError::new(what, remedy)
 }
 
-fn nearest<T>(all: impl Iterator<Item = T>, written: &str, name: fn(&T) -> &str) -> Option<T> {
+/// The one whose name was probably meant.
+pub(super) fn nearest<T>(
+    all: impl Iterator<Item = T>,
+    written: &str,
+    name: fn(&T) -> &str,
+) -> Option<T> {
     all.map(|it| (likeness(name(&it), written), it))
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))

@@ -1,6 +1,6 @@
 //! The texts people read about the configuration: its reference and its starting files.
 //!
-//! Promises that both say what [`KEYS`](super::keys::KEYS) says, and that a starting file is a valid
+//! Promises that both say what [the table of keys](super::keys::all) says, and that a starting file is a valid
 //! configuration, as it is and with any of its keys uncommented.
 
 use std::fmt::Write as _;
@@ -50,9 +50,9 @@ pub fn starting_file(role: Role) -> String {
     comment(&mut file, "A line that begins with `# ` and a key shows its default or an example.");
     for section in role.sections() {
         file.push('\n');
-        if let Some(name) = section.name() {
+        if let Some(header) = section.header() {
             comment(&mut file, section.purpose());
-            let _ = writeln!(file, "[{name}]\n");
+            let _ = writeln!(file, "{header}\n");
         }
         let keys: Vec<String> = section.keys().map(starting_key).collect();
         file.push_str(&keys.join("\n"));
@@ -64,7 +64,7 @@ pub fn starting_file(role: Role) -> String {
 #[must_use]
 pub fn reference() -> String {
     let mut page = format!(
-        "# Configuration\n\n<!-- Made from crates/larder/src/config/keys.rs; \
+        "# Configuration\n\n<!-- Made from crates/larder/src/config/keys/; \
          `LARDER_BLESS=1 cargo test -p larder` writes it anew. -->\n\n\
          Larder reads one TOML file. It is looked for in this order:\n\n\
          1. the file after `--config`,\n\
@@ -73,13 +73,13 @@ pub fn reference() -> String {
          `larder init server` and `larder init client` write one to begin with, and \
          `larder config check` says everything that is wrong with one, each problem with its line \
          and a remedy. An unknown key is an error, so a slip of the pen never passes silently. Every \
-         key may be left out. Paths are absolute.\n\n\
+         key may be left out, but for the `name` and the `url` of a `[[cache]]`. Paths are absolute.\n\n\
          Two complete files are at the end: [for a server](#a-server) and [for a client](#a-client).\n"
     );
     for section in Section::ALL {
         let title = section
-            .name()
-            .map_or("Above the first section".to_owned(), |name| format!("`[{name}]`"));
+            .header()
+            .map_or("Above the first section".to_owned(), |header| format!("`{header}`"));
         let _ = write!(page, "\n## {title}\n\n{}\n", section.purpose());
         section.keys().for_each(|key| page.push_str(&reference_entry(key)));
     }

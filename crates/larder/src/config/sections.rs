@@ -10,6 +10,7 @@ use larder_formats::signature::PublicKey;
 use larder_web::base_path::BasePath;
 
 use super::address::Listen;
+use super::caches::{self, CacheConfig, Push};
 use super::keys::Section;
 use super::problem::{ValueError, quoted};
 use super::proxies::{self, network};
@@ -38,6 +39,10 @@ pub struct Config {
     pub build: Build,
     /// The section `[client]`.
     pub client: Client,
+    /// Every `[[cache]]`, in the order of the file.
+    pub caches: Vec<CacheConfig>,
+    /// The section `[push]`.
+    pub push: Push,
 }
 
 /// `[serve]`: the binary cache.
@@ -49,8 +54,10 @@ pub struct Serve {
     pub tls_listen: Vec<Listen>,
     /// What it shows there.
     pub certificate: Option<Certificate>,
-    /// The store it serves.
+    /// The store of this machine.
     pub store: StoreUri,
+    /// Whether it is served.
+    pub serve_store: bool,
     /// Files with the secret keys that sign narinfos. Absolute.
     pub signing_keys: Vec<PathBuf>,
     /// The `Priority` of nix-cache-info; clients ask lower ones first.
@@ -114,7 +121,8 @@ pub(super) fn read(document: &mut Document<'_, '_>) -> Config {
     let serve = serve(&mut document.section(Section::Serve));
     let build = build(&mut document.section(Section::Build), &state_dir);
     let client = client(&mut document.section(Section::Client));
-    Config { state_dir, serve, build, client }
+    let (caches, push) = caches::read(document);
+    Config { state_dir, serve, build, client, caches, push }
 }
 
 fn serve(section: &mut SectionReader<'_, '_, '_>) -> Serve {
@@ -127,6 +135,7 @@ fn serve(section: &mut SectionReader<'_, '_, '_>) -> Serve {
         listen,
         certificate: certificate(section),
         store: section.text("store", str::parse).unwrap_or_default(),
+        serve_store: section.truth("serve-store").unwrap_or(true),
         signing_keys: section.list("signing-keys", absolute_path).unwrap_or_default(),
         priority: section.number("priority", 0..=u32::MAX).unwrap_or(PRIORITY),
         compress_nars: section.truth("compress-nars").unwrap_or(false),

@@ -9,8 +9,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::{Span, SpanRelativeTo};
+use larder_cache::storage::{Location, LocationError};
 use larder_fleet::host::{HostName, HostNameError};
 use larder_formats::signature::PublicKey;
+use url::Url;
 
 use super::problem::{ValueError, quoted};
 
@@ -185,6 +187,64 @@ pub fn duration(text: &str) -> Result<Duration, ValueError> {
         .ok_or_else(|| {
             let what = format!("{} is not a duration that can be used", quoted(text));
             ValueError::new(what, "write a number above 0 and a unit: `12h`, `30d`, `2w`")
+        })
+}
+
+/// Text that says something and fits on a line.
+///
+/// # Errors
+/// When it is empty, or holds control characters.
+pub fn plain_text(text: &str) -> Result<String, ValueError> {
+    if text.trim().is_empty() || text.chars().any(char::is_control) {
+        let what = format!("{} says nothing that can be looked for", quoted(text));
+        return Err(ValueError::new(what, "write visible text on one line, or take it out"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Where a cache can lie.
+///
+/// # Errors
+/// When it is no such address. What may be a secret is not repeated.
+pub fn cache_location(text: &str) -> Result<Location, ValueError> {
+    text.parse().map_err(|error: LocationError| {
+        let has_secret = text.split_once("://").is_some_and(|(_, rest)| has_password(rest));
+        match error {
+            // A parameter that is not known may well be a secret.
+            LocationError::Secret(..) | LocationError::Parameter { .. } => ValueError::secret(
+                "a cache's address has something in it that it cannot have",
+                error.to_string(),
+            ),
+            error if has_secret => {
+                ValueError::secret("a cache cannot lie there", error.to_string())
+            }
+            error => ValueError::new(
+                format!("a cache cannot lie at {}", quoted(text)),
+                error.to_string(),
+            ),
+        }
+    })
+}
+
+/// A URL of a binary cache, by `http` or `https`.
+///
+/// # Errors
+/// When it is another URL, or has more than a host, a port and a path. A password is not repeated.
+pub fn http_url(text: &str) -> Result<Url, ValueError> {
+    if text.split_once("://").is_some_and(|(_, rest)| has_password(rest)) {
+        return Err(ValueError::secret(
+            "there is a password in a URL, and URLs are shown in logs",
+            "take it out; passwords for caches are read from the file that `netrc` names",
+        ));
+    }
+    let known = text.starts_with("https://") || text.starts_with("http://");
+    Url::parse(text)
+        .ok()
+        .filter(|url| known && url.has_host() && url.username().is_empty())
+        .filter(|_| !text.contains(['?', '#', '\\']))
+        .ok_or_else(|| {
+            let what = format!("{} is not the URL of a cache", quoted(text));
+            ValueError::new(what, "write `https://host[:port][/path]`, without a user, `?` or `#`")
         })
 }
 

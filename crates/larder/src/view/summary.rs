@@ -158,6 +158,6 @@ fn name(derivation: &str) -> &str {
 }
 
 /// A number of bytes, for people.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
 }

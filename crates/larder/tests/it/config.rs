@@ -1,10 +1,12 @@
 //! The configuration says everything that is wrong with a file, and its texts say what it reads.
 
+mod caches;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use insta::assert_snapshot;
-use larder::config::keys::{Fallback, KEYS, Key, Section};
+use larder::config::keys::{self, Fallback, Key, Section};
 use larder::config::server::SshServer;
 use larder::config::{
     Config, FlakeRef, Listen, LoadError, Role, Server, StoreUri, reference, starting_file,
@@ -19,9 +21,25 @@ fn problems(text: &str) -> String {
     Config::parse(text, "larder.toml").expect_err("a broken file").to_string()
 }
 
+/// The least file with that section in it.
+fn least(section: Section) -> String {
+    let cache = "[[cache]]\nname = \"least\"\nurl = \"/least\"\n";
+    match section {
+        Section::Cache => cache.to_owned(),
+        Section::Push => "[[cache]]\nname = \"main\"\nurl = \"/least\"\n[push]\n".to_owned(),
+        other => other.header().map_or(String::new(), |header| format!("{header}\n")),
+    }
+}
+
 fn with_key(key: &Key, value: &str) -> String {
-    let header = key.section.name().map_or(String::new(), |name| format!("[{name}]\n"));
-    format!("{header}{} = {value}\n", key.name)
+    let least = least(key.section);
+    let mut lines: Vec<&str> = least.lines().collect();
+    if key.section == Section::Cache {
+        lines.retain(|line| !line.starts_with(&format!("{} = ", key.name)));
+    }
+    let setting = format!("{} = {value}", key.name);
+    lines.push(&setting);
+    lines.join("\n") + "\n"
 }
 
 /// The same with those keys that it means nothing without.
@@ -39,7 +57,7 @@ fn with_companions(key: &Key, value: &str) -> String {
 fn full_file() -> String {
     let mut file = String::new();
     for section in Section::ALL {
-        file.extend(section.name().map(|name| format!("[{name}]\n")));
+        file.extend(section.header().map(|header| format!("{header}\n")));
         file.extend(section.keys().map(|key| format!("{} = {}\n", key.name, key.example)));
     }
     file
@@ -48,7 +66,7 @@ fn full_file() -> String {
 /// A starting file with every commented key set: the line below is a key of the table.
 fn uncommented(file: &str) -> String {
     let is_key = |line: &str| {
-        line.split_once(" = ").is_some_and(|(name, _)| KEYS.iter().any(|key| key.name == name))
+        line.split_once(" = ").is_some_and(|(name, _)| keys::all().any(|key| key.name == name))
     };
     let lines =
         file.lines().map(|line| line.strip_prefix("# ").filter(|it| is_key(it)).unwrap_or(line));
@@ -58,9 +76,9 @@ fn uncommented(file: &str) -> String {
 #[test]
 fn an_empty_file_gives_the_documented_defaults() {
     let empty = parse("");
-    for key in KEYS {
+    for key in keys::all() {
         if let Fallback::Value(value) = key.fallback {
-            assert_eq!(parse(&with_key(key, value)), empty, "{}", key.name);
+            assert_eq!(parse(&with_key(key, value)), parse(&least(key.section)), "{}", key.name);
         }
     }
     assert_eq!(empty.build.fleet_key, Path::new("/var/lib/larder/fleet.key"));
@@ -71,11 +89,10 @@ fn an_empty_file_gives_the_documented_defaults() {
 
 #[test]
 fn every_documented_key_is_read() {
-    let empty = parse("");
-    for key in KEYS {
+    for key in keys::all() {
         assert_ne!(
             parse(&with_companions(key, key.example)),
-            empty,
+            parse(&least(key.section)),
             "{} changes nothing",
             key.name
         );
@@ -96,9 +113,10 @@ fn the_documented_examples_together_are_a_configuration() {
 
 #[test]
 fn no_two_keys_of_a_section_have_one_name() {
-    for (index, key) in KEYS.iter().enumerate() {
+    let keys: Vec<&Key> = keys::all().collect();
+    for (index, key) in keys.iter().enumerate() {
         let again =
-            KEYS[index + 1..].iter().any(|it| (it.section, it.name) == (key.section, key.name));
+            keys[index + 1..].iter().any(|it| (it.section, it.name) == (key.section, key.name));
         assert!(!again, "{} is there twice", key.name);
     }
 }
@@ -397,21 +415,45 @@ fn a_file_is_loaded_and_its_path_is_in_its_problems() {
 /// Text like a configuration, so that more than the parser of TOML is reached.
 fn almost_a_file() -> impl Strategy<Value = String> {
     let word = prop_oneof![
-        prop::sample::select(KEYS.iter().map(|key| key.name).collect::<Vec<_>>()),
-        prop::sample::select(KEYS.iter().map(|key| key.example).collect::<Vec<_>>()),
+        prop::sample::select(keys::all().map(|key| key.name).collect::<Vec<_>>()),
+        prop::sample::select(keys::all().map(|key| key.example).collect::<Vec<_>>()),
         prop::sample::select(vec![
-            "[serve]", "[build]", "[client]", "[[", "]", " = ", "\n", "\"", "\"\"\"", "'", "{",
-            ",", "\\u", "#", "=", ".", "ü", "\t", "\r\n", "-1", "unix:", "ssh://", "@", "?",
+            "[serve]",
+            "[build]",
+            "[client]",
+            "[[cache]]",
+            "[push]",
+            "[[",
+            "]",
+            " = ",
+            "\n",
+            "\"",
+            "\"\"\"",
+            "'",
+            "{",
+            ",",
+            "\\u",
+            "#",
+            "=",
+            ".",
+            "ü",
+            "\t",
+            "\r\n",
+            "-1",
+            "unix:",
+            "ssh://",
+            "@",
+            "?",
             "\u{feff}",
         ]),
     ];
     prop_oneof![
         prop::collection::vec(word, 0..40).prop_map(|words| words.concat()),
         any::<String>(),
-        (prop::sample::select(KEYS.to_vec()), any::<String>())
-            .prop_map(|(key, text)| with_key(&key, &format!("[{text:?}]"))),
-        (prop::sample::select(KEYS.to_vec()), "[ -~]{0,30}")
-            .prop_map(|(key, text)| with_key(&key, &format!("'{text}'"))),
+        (prop::sample::select(keys::all().collect::<Vec<_>>()), any::<String>())
+            .prop_map(|(key, text)| with_key(key, &format!("[{text:?}]"))),
+        (prop::sample::select(keys::all().collect::<Vec<_>>()), "[ -~]{0,30}")
+            .prop_map(|(key, text)| with_key(key, &format!("'{text}'"))),
     ]
 }
 

@@ -1,0 +1,71 @@
+//! `larder push`
+
+mod cachix;
+mod roots;
+mod send;
+
+use crate::{
+    context::Context,
+    report::{Done, Error},
+};
+
+/// Bring store paths to a cache, with all they refer to
+///
+/// What the cache has is not sent again, nor what the trusted upstreams have. A push that was
+/// interrupted is simply begun again.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Store paths, links to some such as ./result, or installables such as .#hello
+    paths: Vec<String>,
+
+    /// Where to: the name of a configured cache, a URL, or cachix:NAME. Without it, all caches of `to` under [push]
+    #[arg(long, value_name = "CACHE")]
+    to: Vec<String>,
+
+    /// Push the running system
+    #[arg(long)]
+    system: bool,
+
+    /// Read store paths from standard input, one a line
+    #[arg(long)]
+    stdin: bool,
+
+    /// Push only these paths, not what they refer to
+    #[arg(long)]
+    no_closure: bool,
+
+    /// Push what these were built with, too, as far as it is in the store
+    #[arg(long, conflicts_with = "no_closure")]
+    build_closure: bool,
+
+    /// Say what would be sent; send nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done, Error> {
+    let config = context.config_or_defaults()?;
+    let targets = if arguments.to.is_empty() {
+        config.push.to.iter().map(ToString::to_string).collect()
+    } else {
+        arguments.to.clone()
+    };
+    if targets.is_empty() {
+        return Err(Error::NoTarget);
+    }
+    let roots = roots::find(context, &config, arguments).await?;
+    if roots.is_empty() {
+        return Err(Error::NothingToPush);
+    }
+    let mut done = Done::Well;
+    for target in targets {
+        let one = match target.strip_prefix("cachix:") {
+            Some(name) => cachix::push(context, &config, name, &roots, arguments).await?,
+            None => send::push(context, &config, &target, &roots, arguments).await?,
+        };
+        if one != Done::Well {
+            done = one;
+        }
+    }
+    Ok(done)
+}

@@ -1,0 +1,45 @@
+//! Pushing to Cachix, through the user's own program, which has the login.
+
+use larder_formats::store_path::StorePath;
+use larder_nix::command::{CommandError, Invocation};
+
+use super::Arguments;
+use crate::{
+    config::Config,
+    context::{Context, say},
+    report::{Done, Error},
+    view, wiring,
+};
+
+/// Runs `cachix push NAME PATH…`, which finds the closure itself and skips what is there.
+pub(super) async fn push(
+    context: &Context,
+    config: &Config,
+    name: &str,
+    roots: &[StorePath],
+    arguments: &Arguments,
+) -> Result<Done, Error> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.starts_with(['-', '.']) || !name.chars().all(plain) {
+        return Err(Error::CachixName(name.to_owned()));
+    }
+    if arguments.no_closure {
+        return Err(Error::CachixClosure);
+    }
+    let layout = wiring::layout(config)?;
+    let paths = roots.iter().map(|path| layout.store_dir.display(path));
+    let command = Invocation::new("cachix").args(["push", name]).args(paths);
+    if arguments.dry_run {
+        say(&format!("cachix:{name}: would run `{command}`"));
+        return Ok(Done::Well);
+    }
+    view::note(&format!("cachix:{name}: {} paths and what they refer to", roots.len()));
+    match command.output(&context.cancel).await {
+        Ok(_) => {
+            say(&format!("cachix:{name}: pushed"));
+            Ok(Done::Well)
+        }
+        Err(CommandError::NotFound { .. }) => Err(Error::NoCachix),
+        Err(error) => Err(error.into()),
+    }
+}

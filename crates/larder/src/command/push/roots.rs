@@ -1,0 +1,140 @@
+//! What is meant by what was written on the command line.
+
+use std::{
+    io::{BufRead, stdin},
+    path::{Path, PathBuf},
+};
+
+use larder_formats::store_path::StorePath;
+use larder_nix::nix::Nix;
+
+use super::Arguments;
+use crate::{config::Config, context::Context, report::Error, wiring};
+
+/// The running system.
+const SYSTEM: &str = "/run/current-system";
+
+/// The store paths that were named. Installables are built, if they are not.
+pub(super) async fn find(
+    context: &Context,
+    config: &Config,
+    arguments: &Arguments,
+) -> Result<Vec<StorePath>, Error> {
+    let nix = wiring::nix(config, &context.cancel).await?;
+    let mut named = arguments.paths.clone();
+    if arguments.system {
+        named.push(SYSTEM.to_owned());
+    }
+    if arguments.stdin {
+        for line in stdin().lock().lines() {
+            let line =
+                line.map_err(|source| Error::Io { path: "standard input".into(), source })?;
+            named.extend(Some(line.trim().to_owned()).filter(|line| !line.is_empty()));
+        }
+    }
+    let mut roots = Vec::new();
+    let mut installables = Vec::new();
+    for name in named {
+        match store_path(&nix, &name)? {
+            Some(path) => roots.push(path),
+            None => installables.push(name),
+        }
+    }
+    if !installables.is_empty() {
+        roots.extend(built(context, &nix, &installables).await?);
+    }
+    if arguments.build_closure {
+        roots.extend(built_with(context, &nix, &roots).await?);
+    }
+    roots.sort();
+    roots.dedup();
+    Ok(roots)
+}
+
+/// A store path, or a path or link into one; nothing for what must be an installable.
+fn store_path(nix: &Nix, name: &str) -> Result<Option<StorePath>, Error> {
+    let store_dir = &nix.layout().store_dir;
+    let in_store = |path: &Path| {
+        let below = path.strip_prefix(store_dir.as_str()).ok()?;
+        let base = below.components().next()?.as_os_str().to_str()?;
+        base.parse().ok()
+    };
+    if let Some(path) = in_store(Path::new(name)) {
+        return Ok(Some(path));
+    }
+    if name.contains(['#', ':', '^']) {
+        return Ok(None);
+    }
+    let looks_like_path = name.starts_with(['/', '.']) || Path::new(name).exists();
+    // What a store that lies elsewhere calls /nix/store is not there to be looked at.
+    let target = links(Path::new(name)).find_map(|path| in_store(&path));
+    match target {
+        Some(path) => Ok(Some(path)),
+        None if looks_like_path && !Path::new(name).join("flake.nix").exists() => {
+            Err(Error::Path(format!(
+                "{name} is not in {store_dir}: name a store path, a link to one, or an installable such as \
+                 .#hello"
+            )))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Where a link leads, step by step.
+fn links(start: &Path) -> impl Iterator<Item = PathBuf> {
+    const LONGEST: usize = 40;
+    let next = |path: &PathBuf| {
+        let target = std::fs::read_link(path).ok()?;
+        Some(path.parent().map_or(target.clone(), |folder| folder.join(target)))
+    };
+    std::iter::successors(Some(start.to_owned()), next).take(LONGEST)
+}
+
+async fn built(
+    context: &Context,
+    nix: &Nix,
+    installables: &[String],
+) -> Result<Vec<StorePath>, Error> {
+    let command = nix.command("nix").args(["build", "--no-link", "--print-out-paths", "--"]);
+    let output = command.args(installables).output(&context.cancel).await?;
+    parsed(nix, &output.text())
+}
+
+/// The outputs of everything that was needed to build these, as far as they are in the store.
+async fn built_with(
+    context: &Context,
+    nix: &Nix,
+    roots: &[StorePath],
+) -> Result<Vec<StorePath>, Error> {
+    let full: Vec<String> = roots.iter().map(|path| nix.layout().store_dir.display(path)).collect();
+    let query = |arguments: &[&str], paths: &[String]| {
+        let command = nix.command("nix-store").arg("--query").args(arguments).args(paths);
+        let cancel = context.cancel.clone();
+        async move { command.output(&cancel).await }
+    };
+    let derivers = query(&["--deriver"], &full).await?.text();
+    let known: Vec<String> = derivers
+        .lines()
+        .filter(|line| nix.layout().store_dir.parse(line).is_ok_and(|path| exists(nix, &path)))
+        .map(str::to_owned)
+        .collect();
+    if known.is_empty() {
+        return Err(Error::NoDerivers);
+    }
+    let all = query(&["--requisites", "--include-outputs"], &known).await?.text();
+    let mut paths = parsed(nix, &all)?;
+    // Whoever evaluates makes the derivations again.
+    paths.retain(|path| !path.is_derivation() && exists(nix, path));
+    Ok(paths)
+}
+
+fn exists(nix: &Nix, path: &StorePath) -> bool {
+    nix.layout().real_path(path).symlink_metadata().is_ok()
+}
+
+fn parsed(nix: &Nix, lines: &str) -> Result<Vec<StorePath>, Error> {
+    let parse = |line: &str| {
+        nix.layout().store_dir.parse(line).map_err(|error| Error::Path(format!("{line}: {error}")))
+    };
+    lines.lines().filter(|line| !line.is_empty()).map(parse).collect()
+}
