@@ -13,6 +13,7 @@ pub mod names;
 pub mod on_a_thread;
 pub mod pin;
 pub mod push;
+pub mod queue;
 pub mod record;
 pub mod secrets;
 pub mod source;

@@ -5,6 +5,7 @@
 //! begun again. It deliberately does not know what the places are.
 
 mod closure;
+mod deliver;
 mod inspect;
 mod plan;
 mod send;
@@ -15,6 +16,7 @@ use larder_formats::{narinfo::NarInfo, signature::SecretKey, store_path::StorePa
 
 pub use self::{
     closure::ClosureError,
+    deliver::{DeliverError, Delivery},
     inspect::{InspectError, Inspected},
     plan::{Plan, PlanError},
     send::{Failure, SendError, Sent},
@@ -42,6 +44,8 @@ pub struct Push {
 /// What happens while paths are sent.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// So many bytes of NARs are to be read.
+    Planned(u64),
     /// A path's turn has come.
     Started(Arc<NarInfo>),
     /// So many bytes of NARs were read.

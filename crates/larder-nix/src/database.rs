@@ -238,6 +238,27 @@ impl Database {
         })
     }
 
+    /// The number of the path that was registered last; see [`PathInfo::id`]. Zero for an empty store.
+    pub fn last_id(&self) -> Result<i64, DatabaseError> {
+        self.with(|connection| {
+            connection
+                .query_row("select coalesce(max(id), 0) from ValidPaths", [], |row| row.get(0))
+        })
+    }
+
+    /// The valid paths that were registered after the one with this number, each with its own.
+    pub fn registered_after(&self, id: i64) -> Result<Vec<(i64, StorePath)>, DatabaseError> {
+        let rows = self.with(|connection| {
+            connection
+                .prepare_cached("select id, path from ValidPaths where id > ?1 order by id")?
+                .query_map([id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        rows.into_iter()
+            .map(|(id, path)| Ok((id, self.parse_path(&path, "path", &path)?)))
+            .collect()
+    }
+
     /// The path and everything it reaches by references, itself first among equals (sorted).
     /// Empty if the path is not valid.
     pub fn closure(&self, path: &StorePath) -> Result<BTreeSet<StorePath>, DatabaseError> {

@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    command::{build, check, config, init, key, push, serve, token, upgrade},
+    command::{build, check, config, hook, init, key, push, serve, token, upgrade},
     config::DEFAULT_PATH,
     context::Context,
     lifecycle::{HangUp, Signals},
@@ -49,6 +49,7 @@ enum Command {
     Check(check::Arguments),
     Upgrade(upgrade::Arguments),
     Push(push::Arguments),
+    Hook(hook::Arguments),
     Token(token::Arguments),
     Key(key::Arguments),
     Config(config::Arguments),
@@ -101,6 +102,7 @@ async fn dispatch(cli: Cli) -> Result<Done, Error> {
         Command::Check(arguments) => check::run(&context, &arguments).await,
         Command::Upgrade(arguments) => upgrade::run(&context, &arguments).await,
         Command::Push(arguments) => push::run(&context, &arguments).await,
+        Command::Hook(arguments) => Ok(hook::run(&context, &arguments)),
         Command::Token(arguments) => token::run(&context, &arguments).await,
         Command::Key(arguments) => key::run(&context, &arguments).await,
         Command::Config(arguments) => config::run(&context, &arguments),

@@ -39,9 +39,7 @@ impl Context {
     /// use on machines that have no role.
     pub(crate) fn config_or_defaults(&self) -> Result<Config, Error> {
         match Config::load(&self.config) {
-            Err(LoadError::Missing { .. }) => {
-                Ok(Config::parse("", "the defaults").map_err(LoadError::from)?)
-            }
+            Err(LoadError::Missing { .. }) => defaults(),
             config => Ok(config?),
         }
     }
@@ -50,6 +48,11 @@ impl Context {
     pub(crate) fn config_file(&self) -> &Path {
         &self.config
     }
+}
+
+/// The configuration that says nothing.
+pub(crate) fn defaults() -> Result<Config, Error> {
+    Ok(Config::parse("", "the defaults").map_err(LoadError::from)?)
 }
 
 /// Prints to standard output. A reader that has gone away is no error: it has seen enough.

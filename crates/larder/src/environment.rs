@@ -18,6 +18,21 @@ pub(crate) fn nix() -> NixEnvironment {
     }
 }
 
+/// What Nix tells its post-build-hook.
+pub(crate) struct Built {
+    /// `OUT_PATHS`: the outputs' store paths, with spaces between. Empty before Nix 2.9.
+    pub(crate) outputs: String,
+    /// `DRV_PATH`.
+    pub(crate) derivation: String,
+}
+
+/// What Nix has built, as it tells its post-build-hook.
+#[expect(clippy::disallowed_methods, reason = "this is the one home of the environment")]
+pub(crate) fn built() -> Built {
+    let text = |name| std::env::var(name).unwrap_or_default();
+    Built { outputs: text("OUT_PATHS"), derivation: text("DRV_PATH") }
+}
+
 /// This machine's host name, up to the first dot.
 pub(crate) fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();

@@ -6,10 +6,12 @@ use larder_nix::command::CancellationToken;
 use larder_web::static_cache::StaticCache;
 use tokio::task::JoinSet;
 
+use crate::{config::Config, pusher};
+
 /// How often it is written down what was asked for. A crash forgets no more than that.
 const NOTE_USES: Duration = Duration::from_secs(5 * 60);
 
-/// Keeps static caches while they are served.
+/// Keeps static caches while they are served, and sends what waits to be pushed.
 pub(crate) struct Keeper {
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -17,10 +19,13 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// Begins with these.
-    pub(crate) fn of(caches: &[Arc<StaticCache>]) -> Self {
+    pub(crate) fn of(config: &Config, caches: &[Arc<StaticCache>]) -> Self {
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         for cache in caches {
             tasks.spawn(note_uses(Arc::clone(cache), stop.clone()));
+        }
+        if !config.push.to.is_empty() {
+            tasks.spawn(pusher::stand_by(config.clone(), stop.clone()));
         }
         Self { stop, tasks }
     }

@@ -10,6 +10,7 @@ mod keeper;
 mod keys;
 mod lifecycle;
 mod netrc;
+mod pusher;
 mod report;
 mod service_manager;
 pub mod view;

@@ -3,7 +3,8 @@
 use std::{io, path::PathBuf};
 
 use larder_cache::{
-    push::{InspectError, Inspected, PlanError},
+    push::{DeliverError, InspectError, Inspected, PlanError},
+    queue::QueueError,
     record::NameError,
     secrets::AllowListError,
     source::object_storage::RecogniseError,
@@ -134,6 +135,10 @@ pub(crate) enum Error {
     Value(ValueError),
     #[error("say where to with `--to CACHE`, or set `to` under [push]")]
     NoTarget,
+    #[error("nothing is configured to push to: set `to` under [push] to names of caches")]
+    NowhereToPush,
+    #[error("neither OUT_PATHS nor DRV_PATH is set: this is for Nix's `post-build-hook` to call")]
+    NotAHook,
     #[error("say what to push: store paths, installables, `--system` or `--stdin`")]
     NothingToPush,
     #[error(
@@ -165,6 +170,14 @@ pub(crate) enum Error {
     Plan(#[from] PlanError),
     #[error(transparent)]
     Inspect(#[from] InspectError),
+    #[error(transparent)]
+    Deliver(#[from] DeliverError),
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    #[error(
+        "another process sends what waits already ({0}); `larder push --status` shows how far it is"
+    )]
+    PushedElsewhere(String),
     #[error("`allow-secrets`: {0}")]
     AllowList(#[from] AllowListError),
     #[error(transparent)]
@@ -207,58 +220,11 @@ impl Error {
 pub(crate) fn failure(error: &Error) -> u8 {
     match error {
         Error::Night(NightError::Lock(larder_fleet::night::RunLockError::Held { .. })) => 75,
+        Error::PushedElsewhere(_) => 75,
         Error::Cancelled | Error::Night(NightError::Cancelled) => 130,
         Error::Offer(OfferError::Refused { .. })
         | Error::Prebuilt(PrebuiltError::Altered { .. })
         | Error::Secrets { .. } => 5,
-        Error::Config(_)
-        | Error::ConfigExists(_)
-        | Error::NoFlake
-        | Error::NoServers
-        | Error::NoFleetKeys
-        | Error::OnlyRev(_)
-        | Error::NoPrevious
-        | Error::PreviousGone(_)
-        | Error::Host(_)
-        | Error::Path(_)
-        | Error::Layout(_)
-        | Error::Database(_)
-        | Error::Key(_)
-        | Error::Server(_)
-        | Error::Tls(_)
-        | Error::Metrics(_)
-        | Error::Nix(_)
-        | Error::Command(_)
-        | Error::Flake(_)
-        | Error::Ledger(_)
-        | Error::Night(_)
-        | Error::Offer(_)
-        | Error::FlakeBuild(_)
-        | Error::Prebuilt(_)
-        | Error::Activation(_)
-        | Error::State(_)
-        | Error::NoSuchCache { .. }
-        | Error::NoCaches
-        | Error::TokensElsewhere(_)
-        | Error::TokenForNothing
-        | Error::NoSuchToken(_)
-        | Error::Token(_)
-        | Error::Value(_)
-        | Error::NoTarget
-        | Error::NothingToPush
-        | Error::NoDerivers
-        | Error::CachixName(_)
-        | Error::CachixClosure
-        | Error::NoCachix
-        | Error::Location(_)
-        | Error::Storage(_)
-        | Error::Recognise(_)
-        | Error::Plan(_)
-        | Error::Inspect(_)
-        | Error::AllowList(_)
-        | Error::Netrc(_)
-        | Error::Name(_)
-        | Error::Random(_)
-        | Error::Io { .. } => 1,
+        _ => 1,
     }
 }

@@ -3,6 +3,7 @@
 mod board;
 mod lines;
 pub(crate) mod push;
+pub(crate) mod queue;
 mod summary;
 
 use std::io::IsTerminal;

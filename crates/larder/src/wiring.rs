@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use larder_cache::{
     cache::Cache,
     layer::{Metered, Signing},
+    queue::Queue,
     source::LocalStore,
 };
 use larder_fleet::{
@@ -34,9 +35,18 @@ use crate::{
     report::Error,
 };
 
+/// Where is written what is to be pushed when the disk is full: memory.
+const SPARE_QUEUE: &str = "/run/larder/queue";
+
 /// The store that everything works on.
 pub(crate) fn layout(config: &Config) -> Result<StoreLayout, Error> {
     Ok(StoreLayout::resolve(config.serve.store.as_str(), &environment::nix())?)
+}
+
+/// What waits to be pushed from it.
+pub(crate) fn queue(config: &Config) -> Result<Queue, Error> {
+    let folder = layout(config)?.state_dir.join("gcroots/larder/queue");
+    Ok(Queue::new(folder, PathBuf::from(SPARE_QUEUE)))
 }
 
 /// Nix, for that store.

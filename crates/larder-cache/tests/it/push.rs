@@ -73,7 +73,7 @@ fn watched() -> (Observer, Arc<Mutex<Vec<String>>>) {
             Event::Finished(path, _) => format!("finished {}", path.name()),
             Event::TriedAgain(path, _) => format!("tried again {}", path.name()),
             Event::Failed(path, _) => format!("failed {}", path.name()),
-            Event::Passed(_) => return,
+            Event::Planned(_) | Event::Passed(_) => return,
         };
         noting.lock().unwrap().push(line);
     });

@@ -38,17 +38,18 @@ pub enum RunLockError {
 }
 
 impl RunLock {
-    /// Takes the lock in this state folder, or says who has it.
-    pub fn take(state_dir: &Path, now: Timestamp) -> Result<Self, RunLockError> {
-        let path = state_dir.join("run.lock");
-        let io = |source| RunLockError::Io { path: path.clone(), source };
-        std::fs::create_dir_all(state_dir).map_err(io)?;
+    /// Takes the lock that is this file, or says who has it. Makes the file, and its folder.
+    pub fn take(path: &Path, now: Timestamp) -> Result<Self, RunLockError> {
+        let io = |source| RunLockError::Io { path: path.to_owned(), source };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(io)?;
+        }
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .read(true)
             .write(true)
-            .open(&path)
+            .open(path)
             .map_err(io)?;
         if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if error != rustix::io::Errno::WOULDBLOCK {

@@ -31,6 +31,9 @@ pub struct Report {
     pub fetched: usize,
     /// The whole log of the build.
     pub log: Option<PathBuf>,
+    /// The locked inputs' sources, where hosts were published.
+    #[serde(skip)]
+    pub sources: Vec<StorePath>,
 }
 
 /// An input that the lock update moved.
@@ -74,6 +77,13 @@ impl Report {
         self.left_out.is_empty() && self.hosts.iter().all(good)
     }
 
+    /// What was published: systems, and the sources they were evaluated from.
+    pub fn published(&self) -> Vec<StorePath> {
+        let published = self.hosts.iter().filter(|host| host.revision.is_some());
+        let systems = published.filter_map(|host| host.store_path.clone());
+        systems.chain(self.sources.iter().cloned()).collect()
+    }
+
     /// A report that says nothing of any host yet.
     pub(super) fn empty(tree: &WorkTree) -> Self {
         Self {
@@ -84,6 +94,7 @@ impl Report {
             built: 0,
             fetched: 0,
             log: None,
+            sources: Vec::new(),
         }
     }
 

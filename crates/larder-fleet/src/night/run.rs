@@ -108,6 +108,9 @@ impl NightError {
 /// How many runs' logs are kept, the newest included.
 const KEPT_LOGS: usize = 30;
 
+/// The lock that a run holds.
+const LOCK: &str = "run.lock";
+
 /// The folder of the roots that hold for the length of a run.
 const ROOTS: &str = "run";
 
@@ -135,7 +138,7 @@ impl Night {
         observer: &mut dyn Observer,
         cancel: &CancellationToken,
     ) -> Result<Report, NightError> {
-        let _lock = RunLock::take(&self.state_dir, (self.clock)())?;
+        let _lock = RunLock::take(&self.state_dir.join(LOCK), (self.clock)())?;
         if let Some(publisher) = &self.publisher
             && let Err(error) = publisher.repair()
         {
@@ -182,6 +185,7 @@ impl Night {
                     publisher.ledger.record(run, &job.host, now, outcome)?;
                 }
             }
+            report.sources = sources;
         }
         Ok(report)
     }

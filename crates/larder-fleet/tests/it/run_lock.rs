@@ -10,13 +10,14 @@ use crate::samples::time;
 #[test]
 fn the_second_is_told_who_has_the_lock_and_since_when() {
     let dir = scratch("lock");
-    let lock = RunLock::take(dir.path(), time("2026-01-01T03:00:00Z")).unwrap();
-    let refused = RunLock::take(dir.path(), time("2026-01-01T04:00:00Z")).unwrap_err();
+    let lock = RunLock::take(&dir.path().join("run.lock"), time("2026-01-01T03:00:00Z")).unwrap();
+    let refused =
+        RunLock::take(&dir.path().join("run.lock"), time("2026-01-01T04:00:00Z")).unwrap_err();
     let RunLockError::Held { holder } = &refused else { panic!("{refused}") };
     assert_eq!(*holder, format!("process {} since 2026-01-01T03:00:00Z", process::id()));
     assert!(refused.to_string().contains("another run is under way"));
     drop(lock);
-    RunLock::take(dir.path(), time("2026-01-01T05:00:00Z")).unwrap();
+    RunLock::take(&dir.path().join("run.lock"), time("2026-01-01T05:00:00Z")).unwrap();
 }
 
 #[test]
@@ -25,7 +26,8 @@ fn the_text_of_a_holder_that_is_gone_locks_nothing_and_is_written_over() {
     let file = dir.path().join("state/run.lock");
     fs::create_dir(dir.path().join("state")).unwrap();
     fs::write(&file, "process 1 since a long time ago, and some more words behind that\n").unwrap();
-    let _lock = RunLock::take(&dir.path().join("state"), time("2026-01-01T03:00:00Z")).unwrap();
+    let _lock =
+        RunLock::take(&dir.path().join("state/run.lock"), time("2026-01-01T03:00:00Z")).unwrap();
     let text = fs::read_to_string(&file).unwrap();
     assert_eq!(text, format!("process {} since 2026-01-01T03:00:00Z\n", process::id()));
 }
@@ -38,10 +40,13 @@ fn a_lock_that_another_program_holds_is_respected_until_that_is_killed() {
         Program::new("flock").arg(&file).args(["sh", "-c", "echo held; exec sleep 100"]).spawn();
     let _ = holder.wait_for_line("held");
     let now = time("2026-01-01T03:00:00Z");
-    assert!(matches!(RunLock::take(dir.path(), now), Err(RunLockError::Held { .. })));
+    assert!(matches!(
+        RunLock::take(&dir.path().join("run.lock"), now),
+        Err(RunLockError::Held { .. })
+    ));
     // Its whole group, as the value's end does.
     drop(holder);
-    RunLock::take(dir.path(), now).unwrap();
+    RunLock::take(&dir.path().join("run.lock"), now).unwrap();
 }
 
 #[test]
@@ -49,6 +54,6 @@ fn a_folder_that_cannot_be_made_is_named() {
     let dir = scratch("lock");
     fs::write(dir.path().join("file"), "").unwrap();
     let state = dir.path().join("file/state");
-    let error = RunLock::take(&state, time("2026-01-01T03:00:00Z")).unwrap_err();
+    let error = RunLock::take(&state.join("run.lock"), time("2026-01-01T03:00:00Z")).unwrap_err();
     assert!(error.to_string().contains(&state.display().to_string()), "{error}");
 }

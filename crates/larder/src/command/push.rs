@@ -1,6 +1,7 @@
 //! `larder push`
 
 mod cachix;
+mod queue;
 mod roots;
 mod send;
 
@@ -41,10 +42,35 @@ pub(crate) struct Arguments {
     /// Say what would be sent; send nothing
     #[arg(long)]
     dry_run: bool,
+
+    /// Send what builds and the hook hand in, as it comes, until told to stop
+    #[arg(long, conflicts_with_all = ["paths", "to", "system", "stdin", "dry_run", "status", "forget"])]
+    watch: bool,
+
+    /// Say what waits to be sent, since when, and why
+    #[arg(long, conflicts_with_all = ["paths", "to", "system", "stdin", "dry_run", "forget"])]
+    status: bool,
+
+    /// Forget what waits to be sent to the caches of `--to`: the paths, or all
+    #[arg(long, requires = "to", conflicts_with_all = ["system", "stdin", "dry_run"])]
+    forget: bool,
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done, Error> {
     let config = context.config_or_defaults()?;
+    if arguments.watch {
+        return queue::watch(context, &config).await;
+    }
+    if arguments.status {
+        return queue::status(&config);
+    }
+    if arguments.forget {
+        let paths = match arguments.paths.is_empty() {
+            true => Vec::new(),
+            false => roots::find(context, &config, arguments).await?,
+        };
+        return queue::forget(&config, &arguments.to, &paths);
+    }
     let targets = if arguments.to.is_empty() {
         config.push.to.iter().map(ToString::to_string).collect()
     } else {

@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     context::Context,
     keeper::Keeper,
-    lifecycle,
+    lifecycle, pusher,
     report::{Done, Error},
     service_manager::{self, Notice},
     wiring,
@@ -29,7 +29,8 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
     let gate = Arc::new(Gate::new(UploadLimits::default()));
     let (serving, caches) = wiring::serving(&config, &metrics, &gate)?;
     let mut server = Server::new(serving, Limits::default());
-    let mut keeper = Keeper::of(&caches);
+    pusher::describe();
+    let mut keeper = Keeper::of(&config, &caches);
     let inherited = Listening::inherited()?;
     let activated = !inherited.is_empty();
     if activated {
@@ -47,8 +48,10 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
             }
             service_manager::tell(Notice::Reloading);
             match reload(context, &mut server, (&metrics, &gate), activated).await {
-                Ok(caches) => {
-                    std::mem::replace(&mut keeper, Keeper::of(&caches)).end().await;
+                Ok((config, caches)) => {
+                    // One after the other: only one process and one keeper may send what waits.
+                    keeper.end().await;
+                    keeper = Keeper::of(&config, &caches);
                     tracing::info!("reloaded {}", context.config_file().display());
                 }
                 Err(error) => {
@@ -75,17 +78,17 @@ async fn reload(
     server: &mut Server,
     (metrics, gate): (&Metrics, &Arc<Gate>),
     activated: bool,
-) -> Result<Vec<Arc<StaticCache>>, Error> {
+) -> Result<(Config, Vec<Arc<StaticCache>>), Error> {
     let config = context.config()?;
     let (serving, caches) = wiring::serving(&config, metrics, gate)?;
     if activated {
         server.answer_by(serving);
-        return Ok(caches);
+        return Ok((config, caches));
     }
     for address in server.change(serving, &wiring::places(&config)).await? {
         tracing::info!("listening on {address}");
     }
-    Ok(caches)
+    Ok((config, caches))
 }
 
 async fn listen(server: &mut Server, config: &Config) -> Result<(), ServerError> {

@@ -269,8 +269,8 @@ impl Upgrade<'_> {
 
 /// Two upgrades at once would each record the other's system as the one before.
 fn lock(config: &Config) -> Result<RunLock, Error> {
-    let folder = upgrade::folder(&config.state_dir);
-    Ok(RunLock::take(&folder, clock::now()).map_err(NightError::from)?)
+    let file = upgrade::folder(&config.state_dir).join("run.lock");
+    Ok(RunLock::take(&file, clock::now()).map_err(NightError::from)?)
 }
 
 fn made(folder: PathBuf) -> Result<PathBuf, Error> {

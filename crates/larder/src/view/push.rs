@@ -46,6 +46,7 @@ impl Board {
     pub(crate) fn observer(&self) -> Observer {
         let (bar, paths) = (self.bar.clone(), Arc::clone(&self.paths));
         Arc::new(move |event| match event {
+            Event::Planned(bytes) => bar.set_length(bytes),
             Event::Started(info) => bar.set_message(info.store_path.name().to_owned()),
             Event::Passed(bytes) => bar.inc(bytes as u64),
             Event::Finished(..) => {
