@@ -4,4 +4,5 @@ mod failures;
 mod interruptions;
 mod limits;
 mod publication;
+mod pushes;
 mod sources;

@@ -1,6 +1,7 @@
 //! What is meant by what was written on the command line.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, stdin},
     path::{Path, PathBuf},
 };
@@ -95,9 +96,19 @@ async fn built(
     nix: &Nix,
     installables: &[String],
 ) -> Result<Vec<StorePath>, Error> {
-    let command = nix.command("nix").args(["build", "--no-link", "--print-out-paths", "--"]);
+    // Nix 2.8 does not know `--print-out-paths`.
+    let command = nix.command("nix").args(["build", "--no-link", "--json", "--"]);
     let output = command.args(installables).output(&context.cancel).await?;
-    parsed(nix, &output.text())
+    let built: Vec<Built> = serde_json::from_slice(&output.stdout)
+        .map_err(|error| Error::Path(format!("`nix build --json` answered otherwise: {error}")))?;
+    let paths = built.into_iter().flat_map(|it| it.outputs.into_values());
+    parsed(nix, &paths.collect::<Vec<_>>().join("\n"))
+}
+
+/// What `nix build --json` answers for each installable.
+#[derive(serde::Deserialize)]
+struct Built {
+    outputs: BTreeMap<String, String>,
 }
 
 /// The outputs of everything that was needed to build these, as far as they are in the store.
