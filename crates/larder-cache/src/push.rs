@@ -17,8 +17,8 @@ use larder_formats::{narinfo::NarInfo, signature::SecretKey, store_path::StorePa
 pub use self::{
     closure::ClosureError,
     deliver::{DeliverError, Delivery},
-    inspect::{InspectError, Inspected},
-    plan::{Plan, PlanError},
+    inspect::{InspectError, Inspected, inspect},
+    plan::{Plan, PlanError, not_upstream},
     send::{Failure, SendError, Sent},
 };
 use crate::{

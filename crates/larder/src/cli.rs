@@ -34,13 +34,16 @@ pub struct Cli {
         env = "LARDER_LOG",
         hide_env_values = true,
         help_heading = "Options of every command",
-        default_value = "info"
+        default_value = QUIET_ENOUGH
     )]
     log: String,
 
     #[command(subcommand)]
     command: Command,
 }
+
+/// The library that signs requests to buckets tells of every place in which it finds no keys, and we say it once.
+const QUIET_ENOUGH: &str = "info,reqsign=off,reqsign_core=off";
 
 #[derive(Debug, Subcommand)]
 enum Command {

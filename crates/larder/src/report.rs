@@ -197,8 +197,8 @@ fn known_caches(known: &[String]) -> String {
 fn secrets(found: &[Inspected]) -> String {
     let lines = found.iter().flat_map(|path| &path.findings).map(|it| format!("\n  {it}"));
     let remedy = "\nTake it out of what is built (secrets belong into files that the store never sees). What is \
-                  no secret goes into `allow-secrets` of the [[cache]], and a cache that nobody else reads has \
-                  `readable-by-others = false`.";
+                  no secret goes into `allow-secrets` of the [[cache]] (or `--allow-secret`, once), and a cache \
+                  that nobody else reads has `readable-by-others = false`.";
     lines.chain([remedy.to_owned()]).collect()
 }
 

@@ -56,21 +56,35 @@ impl Push {
         now: Timestamp,
         observer: &Observer,
     ) -> Result<Vec<Inspected>, InspectError> {
-        let looked = stream::iter(plan.send.iter().cloned()).map(|info| {
-            let scanner = Scanner::new(&info.store_path, allowed, now);
-            let work = inspect(Arc::clone(&self.from), info, scanner, Arc::clone(observer));
-            async move { on_a_thread(work).await? }
-        });
-        looked
-            .buffered(self.at_once)
-            .boxed()
-            .try_filter(|inspected| futures::future::ready(!inspected.findings.is_empty()))
-            .try_collect()
-            .await
+        inspect(&self.from, plan, (allowed, now), observer).await
     }
 }
 
-async fn inspect(
+/// What of a plan others must not read.
+///
+/// # Errors
+/// When a path cannot be read.
+pub async fn inspect(
+    from: &Arc<dyn Cache>,
+    plan: &Plan,
+    (allowed, now): (&AllowList, Timestamp),
+    observer: &Observer,
+) -> Result<Vec<Inspected>, InspectError> {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let looked = stream::iter(plan.send.iter().cloned()).map(|info| {
+        let scanner = Scanner::new(&info.store_path, allowed, now);
+        let work = inspect_path(Arc::clone(from), info, scanner, Arc::clone(observer));
+        async move { on_a_thread(work).await? }
+    });
+    looked
+        .buffered(cores)
+        .boxed()
+        .try_filter(|inspected| futures::future::ready(!inspected.findings.is_empty()))
+        .try_collect()
+        .await
+}
+
+async fn inspect_path(
     from: Arc<dyn Cache>,
     info: Arc<NarInfo>,
     mut scanner: Scanner,

@@ -16,7 +16,10 @@ use larder_formats::{
 };
 
 use super::{ClosureError, Push, closure::closure};
-use crate::{lease::LeaseError, names::Names, source::object_storage::CommitError};
+use crate::{
+    cache::Cache, lease::LeaseError, names::Names, source::object_storage::CommitError,
+    upstream::Upstream,
+};
 
 /// Paths that an upstream is asked about at once.
 const AT_ONCE: usize = 32;
@@ -76,34 +79,9 @@ impl Plan {
         (self, referrers)
     }
 
-    /// Bytes of the NARs that are sent.
-    #[must_use]
-    pub fn nar_size(&self) -> u64 {
-        self.send.iter().map(|info| info.nar_size).sum()
-    }
-
-    /// All paths of the closure.
-    pub fn paths(&self) -> impl Iterator<Item = StorePathHash> {
-        let upstream = self.upstream.iter().map(|(info, _)| info);
-        self.send.iter().chain(&self.there).chain(upstream).map(|info| info.store_path.hash())
-    }
-}
-
-impl Push {
-    /// What is to be done so that the target, or an upstream, has these paths and all they refer to.
-    ///
-    /// # Errors
-    /// When a path is not there, or the target does not tell what it has.
-    pub async fn plan(&self, roots: &[StorePathHash]) -> Result<Plan, PlanError> {
-        let wanted = closure(&*self.from, roots).await?;
-        let paths: Vec<_> = wanted.iter().map(|info| info.store_path.hash()).collect();
-        let held = self.to.hold(&Names::of_paths(paths.iter().copied())).await?.paths;
-        let there = self.to.present(paths).await?;
-        let mut plan = Plan { held, ..Plan::default() };
-        let (there, mut absent): (Vec<_>, Vec<_>) =
-            wanted.into_iter().partition(|info| there.contains(&info.store_path.hash()));
-        plan.there = there;
-        for upstream in &self.upstreams {
+    /// Sorts out what an upstream has; the rest is to be sent.
+    async fn ask(&mut self, upstreams: &[Upstream], mut absent: Vec<Arc<NarInfo>>) {
+        for upstream in upstreams {
             let asked = std::mem::take(&mut absent);
             // One that did not tell once is not asked on: it may be that there is no network.
             let silent = &AtomicBool::new(false);
@@ -119,17 +97,61 @@ impl Push {
             let answers: Vec<_> = answers.buffered(AT_ONCE).boxed().collect().await;
             for (info, answer) in answers {
                 match answer {
-                    Ok(true) => plan.upstream.push((info, upstream.name.clone())),
+                    Ok(true) => self.upstream.push((info, upstream.name.clone())),
                     Ok(false) => absent.push(info),
                     Err(error) => {
                         tracing::debug!(%error, upstream = upstream.name, "an upstream did not tell");
-                        plan.silent.insert(upstream.name.clone());
+                        self.silent.insert(upstream.name.clone());
                         absent.push(info);
                     }
                 }
             }
         }
-        plan.send = absent;
+        self.send = absent;
+    }
+
+    /// Bytes of the NARs that are sent.
+    #[must_use]
+    pub fn nar_size(&self) -> u64 {
+        self.send.iter().map(|info| info.nar_size).sum()
+    }
+
+    /// All paths of the closure.
+    pub fn paths(&self) -> impl Iterator<Item = StorePathHash> {
+        let upstream = self.upstream.iter().map(|(info, _)| info);
+        self.send.iter().chain(&self.there).chain(upstream).map(|info| info.store_path.hash())
+    }
+}
+
+/// What of these paths and all they refer to no upstream has, for a target that is not asked.
+///
+/// # Errors
+/// When a path is not there.
+pub async fn not_upstream(
+    from: &dyn Cache,
+    upstreams: &[Upstream],
+    roots: &[StorePathHash],
+) -> Result<Plan, PlanError> {
+    let mut plan = Plan::default();
+    plan.ask(upstreams, closure(from, roots).await?).await;
+    Ok(plan)
+}
+
+impl Push {
+    /// What is to be done so that the target, or an upstream, has these paths and all they refer to.
+    ///
+    /// # Errors
+    /// When a path is not there, or the target does not tell what it has.
+    pub async fn plan(&self, roots: &[StorePathHash]) -> Result<Plan, PlanError> {
+        let wanted = closure(&*self.from, roots).await?;
+        let paths: Vec<_> = wanted.iter().map(|info| info.store_path.hash()).collect();
+        let held = self.to.hold(&Names::of_paths(paths.iter().copied())).await?.paths;
+        let there = self.to.present(paths).await?;
+        let mut plan = Plan { held, ..Plan::default() };
+        let (there, absent): (Vec<_>, Vec<_>) =
+            wanted.into_iter().partition(|info| there.contains(&info.store_path.hash()));
+        plan.there = there;
+        plan.ask(&self.upstreams, absent).await;
         Ok(plan)
     }
 }

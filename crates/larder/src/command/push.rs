@@ -39,6 +39,10 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with = "no_closure")]
     build_closure: bool,
 
+    /// Let this pass in the look for secrets; written as the message says that refuses it
+    #[arg(long, value_name = "RULE")]
+    allow_secret: Vec<String>,
+
     /// Say what would be sent; send nothing
     #[arg(long)]
     dry_run: bool,

@@ -121,12 +121,13 @@ impl Round {
             Some(kept) => kept,
             None => {
                 let target = caches::configured(config, &self.settings)?;
-                let made = target.push(config).await?;
+                let to = target.for_writing(config).await?;
+                let made = target.push(config, to)?;
                 push.insert((target, made))
             }
         };
         let allowed = match target.is_readable_by_others() {
-            true => Some(target.allow_list()?),
+            true => Some(target.allow_list(&[])?),
             false => None,
         };
         let delivery = push.deliver(&roots, allowed.as_ref(), clock::now(), observer).await?;

@@ -151,6 +151,13 @@ impl Target {
         Ok(cache.holding(Arc::new(self.leases(&holder()?))))
     }
 
+    /// The cache as one that is planned for: it is known to be one, and nothing is written to it.
+    pub(crate) async fn for_planning(&self, config: &Config) -> Result<ObjectStorage, Error> {
+        let cache = self.cache(config)?;
+        cache.recognise().await?;
+        Ok(cache)
+    }
+
     /// Whether it is a mere place, where no server looks after leases and checks what comes.
     pub(crate) fn is_ours(&self) -> bool {
         !self.location.is_a_server()
@@ -172,24 +179,36 @@ impl Target {
         self.settings.as_ref().is_none_or(|settings| settings.readable_by_others)
     }
 
-    /// What may lie there although it looks like a secret.
-    pub(crate) fn allow_list(&self) -> Result<AllowList, Error> {
+    /// What may lie there although it looks like a secret: what the configuration allows, and `more`.
+    pub(crate) fn allow_list(&self, more: &[String]) -> Result<AllowList, Error> {
         let configured = self.settings.iter().flat_map(|settings| &settings.allow_secrets);
-        Ok(AllowList::from_entries(configured.map(String::as_str).chain(NIXPKGS))?)
+        allow_list(configured.chain(more))
     }
 
-    /// What brings paths of this machine's store there.
-    pub(crate) async fn push(&self, config: &Config) -> Result<Push, Error> {
+    /// What brings paths of this machine's store there; `to` is this cache for writing or for planning.
+    pub(crate) fn push(&self, config: &Config, to: ObjectStorage) -> Result<Push, Error> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Ok(Push {
-            from: Arc::new(LocalStore::open(super::layout(config)?, config.serve.priority)?),
-            to: self.for_writing(config).await?,
+            from: store(config)?,
+            to,
             upstreams: upstreams(config)?,
             packing: self.packing(),
             keys: self.keys()?,
             at_once: AT_ONCE_A_CORE * cores,
         })
     }
+}
+
+/// What may be pushed although it looks like a secret: this, and what nixpkgs publishes itself.
+pub(crate) fn allow_list<'a>(
+    entries: impl Iterator<Item = &'a String>,
+) -> Result<AllowList, Error> {
+    Ok(AllowList::from_entries(entries.map(String::as_str).chain(NIXPKGS))?)
+}
+
+/// This machine's store, as what is pushed from.
+pub(crate) fn store(config: &Config) -> Result<Arc<dyn Cache>, Error> {
+    Ok(Arc::new(LocalStore::open(super::layout(config)?, config.serve.priority)?))
 }
 
 /// What clients get from elsewhere.

@@ -15,6 +15,8 @@ mod init;
 #[cfg(test)]
 mod key;
 #[cfg(test)]
+mod push;
+#[cfg(test)]
 mod queue;
 #[cfg(test)]
 mod upgrade;

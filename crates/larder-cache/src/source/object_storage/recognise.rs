@@ -68,32 +68,40 @@ impl ObjectStorage {
     /// # Errors
     /// When it is neither, or cannot be reached.
     pub async fn prepare(&self) -> Result<(), RecogniseError> {
-        let key = layout::cache_info()?;
+        if self.recognise().await? {
+            return Ok(());
+        }
+        let info = Bytes::from(self.info.to_text());
+        Ok(self.storage.put(&layout::cache_info()?, info).await?)
+    }
+
+    /// Whether the place is a cache of this store, or an empty one, which is not.
+    ///
+    /// # Errors
+    /// When it is neither, or cannot be reached.
+    pub async fn recognise(&self) -> Result<bool, RecogniseError> {
         let url = || self.storage.url().to_owned();
-        if let Some(text) = self.storage.get(&key, LIMIT).await? {
+        if let Some(text) = self.storage.get(&layout::cache_info()?, LIMIT).await? {
             let theirs = CacheInfo::parse(&String::from_utf8_lossy(&text))
                 .map_err(|source| RecogniseError::NotACache { url: url(), source })?
                 .store_dir;
             let ours = self.info.store_dir.clone();
             return if theirs == ours {
-                Ok(())
+                Ok(true)
             } else {
                 Err(RecogniseError::OtherStore { url: url(), theirs, ours })
             };
         }
         match self.storage.list(None).next().await {
-            Some(Ok(entry)) => {
-                return Err(RecogniseError::Foreign {
-                    url: url(),
-                    example: entry.key.to_string(),
-                    store_dir: self.info.store_dir.clone(),
-                });
-            }
+            Some(Ok(entry)) => Err(RecogniseError::Foreign {
+                url: url(),
+                example: entry.key.to_string(),
+                store_dir: self.info.store_dir.clone(),
+            }),
             // Another server, which knows itself what it holds.
-            Some(Err(error)) if error.kind == StorageErrorKind::Unsupported => {}
-            Some(Err(error)) => return Err(error.into()),
-            None => {}
+            Some(Err(error)) if error.kind == StorageErrorKind::Unsupported => Ok(false),
+            Some(Err(error)) => Err(error.into()),
+            None => Ok(false),
         }
-        Ok(self.storage.put(&key, Bytes::from(self.info.to_text())).await?)
     }
 }

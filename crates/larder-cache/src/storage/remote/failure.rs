@@ -23,6 +23,9 @@ const ABOUT_KEYS: &[&str] = &[
     "No such key",
 ];
 
+/// What the library says where it finds no keys to sign with.
+const NO_KEYS: &[&str] = &["failed to load signing credential"];
+
 /// What stores say when they are full.
 const FULL: &[&str] = &["status: 507", "QuotaExceeded", "StorageFull", "InsufficientStorage"];
 
@@ -37,6 +40,11 @@ pub(super) fn is_missing(error: &Error) -> bool {
 
 /// The failure of an operation that was described so.
 pub(super) fn failure(what: impl Into<String>, error: Error) -> StorageError {
+    if says(&error, NO_KEYS) {
+        let text = "there are no keys for the bucket: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write \
+                    them to ~/.aws/credentials";
+        return StorageError::new(StorageErrorKind::Denied, what, text.to_owned());
+    }
     let kind = match error.kind() {
         _ if says(&error, FULL) => StorageErrorKind::Full,
         ErrorKind::PermissionDenied => StorageErrorKind::Denied,

@@ -22,7 +22,11 @@ pub(super) async fn push(
 ) -> Result<Done, Error> {
     let target = caches::target(config, target)?;
     let work = async {
-        let push = target.push(config).await?;
+        let to = match arguments.dry_run {
+            true => target.for_planning(config).await?,
+            false => target.for_writing(config).await?,
+        };
+        let push = target.push(config, to)?;
         let hashes: Vec<_> = roots.iter().map(StorePath::hash).collect();
         let mut plan = push.plan(&hashes).await?;
         if arguments.no_closure {
@@ -34,7 +38,7 @@ pub(super) async fn push(
         }
         if target.is_readable_by_others() {
             let board = Board::new("looking for secrets", plan.nar_size());
-            let allowed = target.allow_list()?;
+            let allowed = target.allow_list(&arguments.allow_secret)?;
             let found = push.inspect(&plan, &allowed, clock::now(), &board.observer()).await?;
             drop(board);
             if !found.is_empty() {
