@@ -13,6 +13,7 @@
     reason = "the callers are tests: a panic that says what happened is the error they want"
 )]
 
+pub mod bad_line;
 pub mod caddy;
 pub mod fleet;
 pub mod garage;
@@ -30,6 +31,7 @@ pub mod sshd;
 pub mod store;
 pub mod tree;
 
+pub use bad_line::{BadLine, Fault};
 pub use fleet::SampleFleet;
 pub use garage::Garage;
 pub use large::LargeStore;

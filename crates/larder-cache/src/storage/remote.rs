@@ -51,7 +51,7 @@ const PARTS_AT_ONCE: usize = 4;
 /// Requests under way at once.
 const AT_ONCE: usize = 64;
 
-/// For what brings no object: looking, removing, signing.
+/// For what brings no object (looking, removing, signing), and until an object's first bytes come.
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// For sending a part, or for the next page of a listing. A dead connection is noticed far sooner.
@@ -130,7 +130,7 @@ impl Remote {
             let first = stream.try_next().await.map_err(as_opendal)?;
             Ok((first, stream))
         };
-        match timeout(PART_SENT, reading).await {
+        match timeout(ANSWER, reading).await {
             Err(_) => Err(stalled(what())),
             Ok(Ok(begun)) => Ok(Some(begun)),
             Ok(Err(error)) if is_missing(&error) => Ok(None),

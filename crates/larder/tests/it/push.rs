@@ -1,5 +1,7 @@
 //! `larder push`: what it is told to send it sends, and it says beforehand what that is.
 
+mod elsewhere;
+
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
