@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::nginx::free_port;
 use crate::nix::workspace_root;
 use crate::process::{Background, Finished, Program};
 use crate::scratch::scratch;
@@ -110,12 +109,15 @@ impl Node {
     fn start(dir: &Path, number: usize) -> Self {
         let folder = dir.join(format!("node{number}"));
         make_dir(&folder);
-        let (rpc, api) = (free_port(), format!("127.0.0.1:{}", free_port()));
+        // An address of this process's own: a port that is free now may be somebody's outgoing connection's soon.
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let host = format!("127.{}.{low}.{}", high.max(1), number + 1);
+        let (rpc, api) = (format!("{host}:3901"), format!("{host}:3900"));
         let config = folder.join("garage.toml");
         let text = format!(
             "metadata_dir = \"{d}/meta\"\ndata_dir = \"{d}/data\"\ndb_engine = \"sqlite\"\n\
              replication_factor = 3\nconsistency_mode = \"consistent\"\n\
-             rpc_bind_addr = \"127.0.0.1:{rpc}\"\nrpc_public_addr = \"127.0.0.1:{rpc}\"\n\
+             rpc_bind_addr = \"{rpc}\"\nrpc_public_addr = \"{rpc}\"\n\
              rpc_secret = \"{RPC_SECRET}\"\n\
              [s3_api]\napi_bind_addr = \"{api}\"\ns3_region = \"garage\"\nroot_domain = \".s3.test\"\n",
             d = folder.display(),

@@ -14,7 +14,7 @@ use futures::TryStreamExt;
 use larder_cache::storage::{
     Directory, Draft, Key, Location, OpenOptions, S3Keys, Secret, Storage,
 };
-use larder_testkit::{S3Server, s3, scratch::scratch, sshd::Sshd};
+use larder_testkit::{Garage, S3Server, s3, scratch::scratch, sshd::Sshd};
 use tempfile::TempDir;
 
 use crate::{clock::Hand, memory::Memory};
@@ -31,6 +31,7 @@ enum Ground {
     Folder(TempDir),
     Ssh(TempDir, Sshd),
     Bucket(S3Server),
+    Cluster(Box<Garage>),
 }
 
 impl Place {
@@ -55,6 +56,23 @@ impl Place {
         let server = S3Server::start();
         let storage = bucket(&server.url("some/prefix"));
         Self { storage, _stands_on: Ground::Bucket(server) }
+    }
+
+    pub(crate) fn garage() -> Self {
+        Self::cluster(Garage::cluster())
+    }
+
+    /// Two of three nodes are enough to write and to read.
+    pub(crate) fn garage_with_a_node_down() -> Self {
+        let mut cluster = Garage::cluster();
+        cluster.kill(2);
+        Self::cluster(cluster)
+    }
+
+    fn cluster(cluster: Garage) -> Self {
+        let (id, secret) = cluster.key();
+        let storage = bucket_by(&cluster.url(0), id, secret);
+        Self { storage, _stands_on: Ground::Cluster(Box::new(cluster)) }
     }
 }
 

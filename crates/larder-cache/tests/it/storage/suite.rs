@@ -20,6 +20,12 @@ macro_rules! in_every_place {
             async fn $claim() { let place = super::Place::sftp(); super::$claim(&*place.storage).await; })+ }
         mod s3 { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $claim() { let place = super::Place::s3(); super::$claim(&*place.storage).await; })+ }
+        mod garage { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs Garage, which takes a quarter of an hour to build: ./dev garage"]
+            async fn $claim() { let place = super::Place::garage(); super::$claim(&*place.storage).await; })+ }
+        mod garage_with_a_node_down { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs Garage, which takes a quarter of an hour to build: ./dev garage"]
+            async fn $claim() { let place = super::Place::garage_with_a_node_down(); super::$claim(&*place.storage).await; })+ }
     };
 }
 
