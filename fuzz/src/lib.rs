@@ -7,6 +7,8 @@
 pub mod request;
 pub mod secrets;
 pub mod server;
+pub mod text;
+pub mod upload;
 
 use larder_formats::cache_info::CacheInfo;
 use larder_formats::content_address::ContentAddress;
@@ -25,13 +27,15 @@ use larder_formats::{NarInfo, Sha256, StoreDir, StorePath, StorePathHash, nix32}
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets, by name.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 23] = [
+    ("authorization", text::authorization),
     ("cache_info", cache_info),
     ("content_address", content_address),
     ("envelope", envelope),
     ("internal_json", internal_json),
     ("keys", keys),
     ("listing", listing),
+    ("location", text::location),
     ("lock_file", lock_file),
     ("nar", nar),
     ("nar_file", nar_file),
@@ -46,6 +50,7 @@ pub const TARGETS: [Target; 20] = [
     ("request_target", request::target),
     ("secrets", secrets::secrets),
     ("store_path", store_path),
+    ("upload", upload::upload),
 ];
 
 /// `nix-cache-info`: what was read is read again from what is written.

@@ -45,7 +45,12 @@ pub fn request(bytes: &[u8]) {
 pub fn answers(bytes: &[u8]) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().ok();
     let (Some(runtime), Some(site)) = (runtime, site()) else { return Vec::new() };
-    let Conversation { asked, answered, answers } = runtime.block_on(converse(site, bytes));
+    runtime.block_on(hold(site, bytes))
+}
+
+/// The same, of a site.
+pub(crate) async fn hold(site: Site, bytes: &[u8]) -> Vec<u8> {
+    let Conversation { asked, answered, answers } = converse(site, bytes).await;
     assert_eq!(asked, answered);
     assert!(asked == 0 || !answers.is_empty());
     answers
@@ -109,7 +114,7 @@ fn is_a_part(range: &str) -> bool {
         if first <= last && last < size)
 }
 
-fn site() -> Option<Site> {
+pub(crate) fn site() -> Option<Site> {
     let info = NarInfo::parse(NARINFO, &StoreDir::default()).ok()?;
     let cache = OnePath { info: Arc::new(info), listing: Listing::parse(LISTING).ok()? };
     Some(Site {

@@ -48,6 +48,29 @@ fn the_requests_of_the_corpus_reach_what_is_there() {
     }
 }
 
+/// Or no upload would ever get beyond the door.
+#[test]
+fn the_uploads_of_the_corpus_are_taken_or_refused_for_what_they_are() {
+    for (name, statuses) in [
+        ("plain", ["201", "201"].as_slice()),
+        ("xz", &["201", "201"]),
+        ("chunked", &["201", "201"]),
+        ("wrong_hash", &["400", "409"]),
+        ("no_nar", &["409"]),
+        ("lying_size", &["201", "400"]),
+        ("missing_reference", &["201", "409"]),
+        ("bomb", &["413"]),
+        ("no_token", &["401"]),
+    ] {
+        let bytes = std::fs::read(corpus().join("upload").join(name)).unwrap();
+        let answers = larder_fuzz::upload::answers(&bytes);
+        let answers = String::from_utf8_lossy(&answers);
+        let lines = answers.split("HTTP/1.").skip(1);
+        let told: Vec<&str> = lines.filter_map(|line| line.get(2..5)).collect();
+        assert_eq!(told, statuses, "{name}: {answers}");
+    }
+}
+
 #[test]
 fn every_target_has_a_program_and_every_folder_a_target() {
     let names: Vec<_> = larder_fuzz::TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
