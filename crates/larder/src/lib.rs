@@ -11,6 +11,7 @@ mod keys;
 mod lifecycle;
 mod netrc;
 mod report;
+mod roots;
 mod service_manager;
 pub mod view;
 mod wiring;
