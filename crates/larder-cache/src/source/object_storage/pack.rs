@@ -90,6 +90,37 @@ impl ObjectStorage {
         packing: Packing,
         passed: impl FnMut(usize) + Send + 'static,
     ) -> Result<Packed, PackError> {
+        let (packed, draft) = self.packed(info, nar, packing, passed).await?;
+        if !self.has_nar(&packed).await? {
+            draft.publish(&layout::nar_file(&packed.file)?).await?;
+        }
+        Ok(packed)
+    }
+
+    /// The same where the file that is there may be damaged: it is written anew.
+    ///
+    /// # Errors
+    /// As [`ObjectStorage::pack`].
+    pub async fn pack_anew(
+        &self,
+        info: &NarInfo,
+        nar: ByteStream,
+        packing: Packing,
+        passed: impl FnMut(usize) + Send + 'static,
+    ) -> Result<Packed, PackError> {
+        let (packed, draft) = self.packed(info, nar, packing, passed).await?;
+        draft.publish(&layout::nar_file(&packed.file)?).await?;
+        Ok(packed)
+    }
+
+    /// The NAR, verified, in a draft that is held by the name it will have.
+    async fn packed(
+        &self,
+        info: &NarInfo,
+        nar: ByteStream,
+        packing: Packing,
+        passed: impl FnMut(usize) + Send + 'static,
+    ) -> Result<(Packed, Box<dyn Draft>), PackError> {
         let draft = self.storage.draft().await?;
         let (found, mut packed, draft) = on_a_thread(pack(nar, packing, draft, passed)).await??;
         if found != info.nar_hash {
@@ -97,10 +128,7 @@ impl ObjectStorage {
             return Err(PackError::Changed { path, found, expected: info.nar_hash });
         }
         packed.held = self.hold(&Names::of_nar(packed.file)).await?.nars;
-        if !self.has_nar(&packed).await? {
-            draft.publish(&layout::nar_file(&packed.file)?).await?;
-        }
-        Ok(packed)
+        Ok((packed, draft))
     }
 
     /// Whether the file of a NAR that was brought here is still there.

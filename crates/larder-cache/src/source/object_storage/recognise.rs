@@ -68,6 +68,18 @@ impl ObjectStorage {
     /// # Errors
     /// When it is neither, or cannot be reached.
     pub async fn prepare(&self) -> Result<(), RecogniseError> {
+        if self.recognise().await? {
+            return Ok(());
+        }
+        let text = Bytes::from(self.info.to_text());
+        Ok(self.storage.put(&layout::cache_info()?, text).await?)
+    }
+
+    /// Whether the place is a cache of this store; not yet, if nothing is there. Changes nothing.
+    ///
+    /// # Errors
+    /// When it is something else, or cannot be reached.
+    pub async fn recognise(&self) -> Result<bool, RecogniseError> {
         let key = layout::cache_info()?;
         let url = || self.storage.url().to_owned();
         if let Some(text) = self.storage.get(&key, LIMIT).await? {
@@ -76,24 +88,21 @@ impl ObjectStorage {
                 .store_dir;
             let ours = self.info.store_dir.clone();
             return if theirs == ours {
-                Ok(())
+                Ok(true)
             } else {
                 Err(RecogniseError::OtherStore { url: url(), theirs, ours })
             };
         }
         match self.storage.list(None).next().await {
-            Some(Ok(entry)) => {
-                return Err(RecogniseError::Foreign {
-                    url: url(),
-                    example: entry.key.to_string(),
-                    store_dir: self.info.store_dir.clone(),
-                });
-            }
+            Some(Ok(entry)) => Err(RecogniseError::Foreign {
+                url: url(),
+                example: entry.key.to_string(),
+                store_dir: self.info.store_dir.clone(),
+            }),
             // Another server, which knows itself what it holds.
-            Some(Err(error)) if error.kind == StorageErrorKind::Unsupported => {}
-            Some(Err(error)) => return Err(error.into()),
-            None => {}
+            Some(Err(error)) if error.kind == StorageErrorKind::Unsupported => Ok(false),
+            Some(Err(error)) => Err(error.into()),
+            None => Ok(false),
         }
-        Ok(self.storage.put(&key, Bytes::from(self.info.to_text())).await?)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use larder_cache::{
     gc::{
-        apply::{Collector, Outcome, Pace},
+        apply::{Collector, Outcome, Pace, Progress},
         index::Index,
         plan::{Plan, Policy},
     },
@@ -16,6 +16,7 @@ use larder_cache::{
     storage::{Storage, StorageErrorKind},
 };
 use larder_formats::store_path::StoreDir;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     days, hash,
@@ -142,6 +143,25 @@ async fn a_collection_in_small_portions_does_the_same() {
     let outcome = collector.apply(&plan, &|it| seen.lock().unwrap().push(it.done)).await.unwrap();
     assert_eq!((outcome.paths, left(&place).await.0.len()), (4, 0));
     assert_eq!(seen.into_inner().unwrap(), [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_collection_that_is_told_to_stop_ends_between_portions_and_the_next_goes_on() {
+    let (hand, place) = cache().await;
+    let pace = Pace { portion: 1, ..Pace::default() };
+    let stop = CancellationToken::new();
+    let mut stopping = collector(arc(&place), &hand, "one", pace).until(stop.clone());
+    let plan = stopping.plan(&UNUSED).await.unwrap();
+    let stop_soon = |it: Progress| {
+        if it.done == 2 {
+            stop.cancel();
+        }
+    };
+    let outcome = stopping.apply(&plan, &stop_soon).await.unwrap();
+    assert_eq!((outcome.paths, outcome.left, outcome.failures.len()), (2, 2, 0));
+    // Nobody has to wait for it.
+    assert!(!larder_keys(&place).await.iter().any(|it| it.contains("collections")));
+    assert_eq!(collect(arc(&place), &hand, "two").await.1.paths, 2);
 }
 
 #[tokio::test]
