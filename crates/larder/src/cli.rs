@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    command::{build, check, config, init, key, push, serve, token, upgrade},
+    command::{build, cache, check, config, gc, init, key, pin, push, serve, token, upgrade},
     config::DEFAULT_PATH,
     context::Context,
     lifecycle::{HangUp, Signals},
@@ -49,6 +49,9 @@ enum Command {
     Check(check::Arguments),
     Upgrade(upgrade::Arguments),
     Push(push::Arguments),
+    Pin(pin::Arguments),
+    Gc(gc::Arguments),
+    Cache(cache::Arguments),
     Token(token::Arguments),
     Key(key::Arguments),
     Config(config::Arguments),
@@ -101,6 +104,9 @@ async fn dispatch(cli: Cli) -> Result<Done, Error> {
         Command::Check(arguments) => check::run(&context, &arguments).await,
         Command::Upgrade(arguments) => upgrade::run(&context, &arguments).await,
         Command::Push(arguments) => push::run(&context, &arguments).await,
+        Command::Pin(arguments) => pin::run(&context, &arguments).await,
+        Command::Gc(arguments) => gc::run(&context, &arguments).await,
+        Command::Cache(arguments) => cache::run(&context, &arguments).await,
         Command::Token(arguments) => token::run(&context, &arguments).await,
         Command::Key(arguments) => key::run(&context, &arguments).await,
         Command::Config(arguments) => config::run(&context, &arguments),

@@ -14,6 +14,8 @@ use larder_formats::{
     store_path::{StorePath, StorePathHash},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
     apply::{CollectError, Collector, Outcome, Progress},
     check::{Broken, CheckError, Checker, Found},
@@ -38,6 +40,8 @@ pub struct Repair {
     pub push: Option<Push>,
     /// Where others can read the cache, what may be sent although it looks like a secret.
     pub allowed: Option<AllowList>,
+    /// Stops it: what is being sent is left, and nothing more is removed.
+    pub stop: CancellationToken,
 }
 
 /// What there is to do.
@@ -65,6 +69,8 @@ pub struct Stays {
 pub struct Repaired {
     /// What became of what was sent again.
     pub sent: Sent,
+    /// How many paths that brought back.
+    pub mended: usize,
     /// What was not sent, because it may hold secrets.
     pub secrets: Vec<Inspected>,
     /// What was to be removed.
@@ -106,6 +112,9 @@ pub enum RepairError {
     /// It could not be looked for secrets.
     #[error(transparent)]
     Inspect(#[from] InspectError),
+    /// It was told to.
+    #[error("the repair was stopped")]
+    Stopped,
 }
 
 impl Repaired {
@@ -155,7 +164,10 @@ impl Repair {
         let found = match self.to_send(&found).await? {
             None => found,
             Some(plan) => {
-                let sent = self.send(plan, watch, &mut repaired).await;
+                let sent = tokio::select! {
+                    sent = self.send(plan, watch, &mut repaired) => sent,
+                    () = self.stop.cancelled() => Err(RepairError::Stopped),
+                };
                 if let Some(push) = &self.push {
                     // What we hold ourselves is not to keep us from removing what could not be mended.
                     push.to.release().await;
@@ -216,6 +228,7 @@ impl Repair {
             plan = plan.without(&paths).0;
         }
         repaired.sent = push.send(&plan, watch.sending).await;
+        repaired.mended = plan.send.len().saturating_sub(repaired.sent.failures.len());
         Ok(())
     }
 

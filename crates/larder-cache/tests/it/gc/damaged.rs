@@ -19,6 +19,7 @@ use larder_cache::{
 };
 use larder_formats::{narinfo::NarInfo, store_path::StoreDir};
 use larder_testkit::tree::random_bytes;
+use tokio_util::sync::CancellationToken;
 
 use super::{days, hash, path};
 use crate::{
@@ -120,7 +121,7 @@ impl Damaged {
             Pace::default(),
         );
         let push = from.map(|from| self.push(place, from, who));
-        Repair { checker, collector, push, allowed: None }
+        Repair { checker, collector, push, allowed: None, stop: CancellationToken::new() }
     }
 
     /// Checks, reading everything, and repairs.
