@@ -19,6 +19,7 @@ use larder_formats::store_path::StoreDir;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    damaged::{CHAIN, Damage, Damaged, quiet, store},
     days, hash,
     index::{put, put_path},
     nar, path,
@@ -182,6 +183,30 @@ async fn what_cannot_be_removed_keeps_what_it_refers_to_and_the_rest_goes_on() {
     assert_eq!((outcome.paths, outcome.failures.len()), (2, 0));
     assert_eq!(left(&memory).await.0, [0; 0]);
     assert!(!larder_keys(&memory).await.iter().any(|it| it.contains("collections")));
+}
+
+/// Between two looks of a collector a narinfo may lead to a NAR that has been an orphan for long, and to another one
+/// again; who was told of the first comes for it a little later.
+#[tokio::test]
+async fn a_nar_that_was_needed_meanwhile_has_its_grace_time_anew() {
+    let cache = Damaged::with(&store(CHAIN), &[1]).await;
+    let (place, nar) = (arc(&cache.place), cache.nar_key(1));
+    cache.damage(1, Damage::Gone).await;
+    let policy = Policy::default();
+    let mut collector = collector(place.clone(), &cache.hand, "one", Pace::default());
+    let plan = collector.plan(&policy).await.unwrap();
+    assert_eq!((plan.orphans.len(), plan.nars.len()), (1, 0));
+    collector.apply(&plan, &|_| {}).await.unwrap();
+    cache.hand.turn(days(2));
+    let plan = collector.plan(&policy).await.unwrap();
+    assert_eq!(plan.nars.len(), 1);
+    let push = cache.push(place, &store(CHAIN), "pusher");
+    let sent = push.send(&push.plan(&[hash(1)]).await.unwrap(), &quiet()).await;
+    assert_eq!((sent.failures.len(), cache.nar_key(1)), (0, nar.clone()));
+    push.to.release().await;
+    cache.rewrite(1, |info| info.url = super::nar(7).url()).await;
+    assert_eq!(collector.apply(&plan, &|_| {}).await.unwrap().nars, 0);
+    assert!(cache.place.peek(&nar).is_some());
 }
 
 #[tokio::test]
