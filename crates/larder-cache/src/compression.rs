@@ -3,16 +3,21 @@
 //! Memory is bounded whatever the input says: a stream that would need more than [`MEMORY`] to be
 //! unpacked is an error. How much comes out is for the caller to bound.
 
+use std::io;
+
 use async_compression::{
     Level,
-    tokio::bufread::{
-        BrotliDecoder, BzDecoder, GzipDecoder, Lz4Decoder, XzDecoder, XzEncoder, ZstdDecoder,
-        ZstdEncoder,
+    tokio::{
+        bufread::{BrotliDecoder, BzDecoder, GzipDecoder, Lz4Decoder, XzDecoder, ZstdDecoder},
+        write::{XzEncoder, ZstdEncoder},
     },
     zstd::{CParameter, DParameter},
 };
+use bytes::Bytes;
+use futures::stream;
 use larder_formats::narinfo::Compression;
-use tokio::io::{AsyncBufRead, AsyncRead};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_util::io::StreamReader;
 
 /// Bytes that unpacking may take: what the highest levels of xz and zstd need.
 pub const MEMORY: u64 = 128 * 1024 * 1024;
@@ -85,7 +90,7 @@ pub fn recognised(first: &[u8]) -> Compression {
     if first.starts_with(&[0x1f, 0x8b]) { Compression::Gzip } else { Compression::None }
 }
 
-/// A NAR, packed. The same bytes come out for the same bytes.
+/// A NAR, packed. The same bytes come out for the same bytes, however they come in.
 pub fn packed<'a>(
     packing: Packing,
     nar: impl AsyncBufRead + Send + Unpin + 'a,
@@ -96,8 +101,39 @@ pub fn packed<'a>(
         Packing::Zstd(at) => {
             // Tells a reader early that a file was cut off or altered.
             let checksum = [CParameter::checksum_flag(true)];
-            Box::new(ZstdEncoder::with_quality_and_params(nar, level(at), &checksum))
+            let encoder = ZstdEncoder::with_quality_and_params(Vec::new(), level(at), &checksum);
+            through(nar, encoder, ZstdEncoder::get_mut)
         }
-        Packing::Xz(at) => Box::new(XzEncoder::with_quality(nar, level(at))),
+        Packing::Xz(at) => {
+            through(nar, XzEncoder::with_quality(Vec::new(), level(at)), XzEncoder::get_mut)
+        }
     }
+}
+
+/// What comes out of an encoder that is written to. Those that read end a block whenever they have to wait for more,
+/// so that the time a disk takes would show in the file, and in its size.
+fn through<'a, E: AsyncWrite + Send + Unpin + 'a>(
+    nar: impl AsyncBufRead + Send + Unpin + 'a,
+    encoder: E,
+    written: fn(&mut E) -> &mut Vec<u8>,
+) -> Box<dyn AsyncRead + Send + Unpin + 'a> {
+    let chunks = stream::try_unfold(Some((nar, encoder)), move |state| async move {
+        let Some((mut nar, mut encoder)) = state else { return Ok(None) };
+        loop {
+            let chunk = nar.fill_buf().await?;
+            let size = chunk.len();
+            if size == 0 {
+                encoder.shutdown().await?;
+                let last = std::mem::take(written(&mut encoder));
+                return Ok::<_, io::Error>(Some((Bytes::from(last), None)));
+            }
+            encoder.write_all(chunk).await?;
+            nar.consume(size);
+            let some = std::mem::take(written(&mut encoder));
+            if !some.is_empty() {
+                return Ok(Some((Bytes::from(some), Some((nar, encoder)))));
+            }
+        }
+    });
+    Box::new(StreamReader::new(Box::pin(chunks)))
 }

@@ -2,6 +2,8 @@
 //!
 //! `.larder/pins/<name>.json`. Says nothing of whether the paths are in the cache.
 
+pub mod local;
+
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;

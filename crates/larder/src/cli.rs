@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    command::{build, check, config, hook, init, key, push, serve, token, upgrade},
+    command::{build, cache, check, config, gc, hook, init, key, pin, push, serve, token, upgrade},
     config::DEFAULT_PATH,
     context::Context,
     lifecycle::{HangUp, Signals},
@@ -53,6 +53,9 @@ enum Command {
     Upgrade(upgrade::Arguments),
     Push(push::Arguments),
     Hook(hook::Arguments),
+    Pin(pin::Arguments),
+    Gc(gc::Arguments),
+    Cache(cache::Arguments),
     Token(token::Arguments),
     Key(key::Arguments),
     Config(config::Arguments),
@@ -106,6 +109,9 @@ async fn dispatch(cli: Cli) -> Result<Done, Error> {
         Command::Upgrade(arguments) => upgrade::run(&context, &arguments).await,
         Command::Push(arguments) => push::run(&context, &arguments).await,
         Command::Hook(arguments) => Ok(hook::run(&context, &arguments)),
+        Command::Pin(arguments) => pin::run(&context, &arguments).await,
+        Command::Gc(arguments) => gc::run(&context, &arguments).await,
+        Command::Cache(arguments) => cache::run(&context, &arguments).await,
         Command::Token(arguments) => token::run(&context, &arguments).await,
         Command::Key(arguments) => key::run(&context, &arguments).await,
         Command::Config(arguments) => config::run(&context, &arguments),

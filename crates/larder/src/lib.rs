@@ -12,6 +12,7 @@ mod lifecycle;
 mod netrc;
 mod pusher;
 mod report;
+mod roots;
 mod service_manager;
 pub mod view;
 mod wiring;

@@ -1,13 +1,17 @@
 //! How the program ends: every error it can end with, and the one place that picks an exit status.
 
+mod keeping;
+
 use std::{io, path::PathBuf};
 
 use larder_cache::{
+    gc::{apply::CollectError, check::CheckError, index::IndexError, repair::RepairError},
+    pin::local::LocalPinError,
     push::{DeliverError, InspectError, Inspected, PlanError},
     queue::QueueError,
-    record::NameError,
+    record::{NameError, RecordError},
     secrets::AllowListError,
-    source::object_storage::RecogniseError,
+    source::object_storage::{CommitError, RecogniseError},
     storage::{LocationError, StorageError},
     token::{TokenError, TokenId},
 };
@@ -25,6 +29,7 @@ use larder_web::{
     server::{ServerError, tls::TlsError},
 };
 
+pub(crate) use self::keeping::KeepingError;
 use crate::{
     config::{LoadError, problem::ValueError},
     keys::KeyError,
@@ -125,6 +130,8 @@ pub(crate) enum Error {
     NoCaches,
     #[error("{0} is a cache of another server: make and revoke its tokens there")]
     TokensElsewhere(String),
+    #[error(transparent)]
+    Keeping(#[from] KeepingError),
     #[error("say what the token allows: `--read`, `--write` or both")]
     TokenForNothing,
     #[error("there is no token {0}; `larder token list` shows which there are")]
@@ -190,6 +197,26 @@ pub(crate) enum Error {
     Io { path: PathBuf, source: io::Error },
 }
 
+macro_rules! through_keeping {
+    ($($error:ty),+ $(,)?) => {
+        $(impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::Keeping(error.into())
+            }
+        })+
+    };
+}
+
+through_keeping!(
+    LocalPinError,
+    RecordError,
+    CommitError,
+    IndexError,
+    CollectError,
+    CheckError,
+    RepairError,
+);
+
 fn known_caches(known: &[String]) -> String {
     if known.is_empty() { String::new() } else { format!(". Configured: {}", known.join(", ")) }
 }
@@ -221,6 +248,7 @@ pub(crate) fn failure(error: &Error) -> u8 {
     match error {
         Error::Night(NightError::Lock(larder_fleet::night::RunLockError::Held { .. })) => 75,
         Error::PushedElsewhere(_) => 75,
+        Error::Keeping(error) if error.is_busy() => 75,
         Error::Cancelled | Error::Night(NightError::Cancelled) => 130,
         Error::Offer(OfferError::Refused { .. })
         | Error::Prebuilt(PrebuiltError::Altered { .. })

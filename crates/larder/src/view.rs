@@ -1,7 +1,10 @@
 //! What people see of a run: a live board on a terminal, plain lines elsewhere, and the summary.
 
 mod board;
+pub(crate) mod check;
+pub(crate) mod gc;
 mod lines;
+pub(crate) mod pin;
 pub(crate) mod push;
 pub(crate) mod queue;
 mod summary;

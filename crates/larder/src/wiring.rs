@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use larder_cache::{
     cache::Cache,
     layer::{Metered, Signing},
+    pin::local::LocalPins,
     queue::Queue,
     source::LocalStore,
 };
@@ -52,6 +53,11 @@ pub(crate) fn queue(config: &Config) -> Result<Queue, Error> {
 /// Nix, for that store.
 pub(crate) async fn nix(config: &Config, cancel: &CancellationToken) -> Result<Nix, Error> {
     Ok(Nix::detect(layout(config)?, cancel).await?)
+}
+
+/// The pins of that store.
+pub(crate) fn local_pins(config: &Config) -> Result<LocalPins, Error> {
+    Ok(LocalPins::new(layout(config)?, &config.state_dir, caches::clock()))
 }
 
 /// What `larder serve` answers with.

@@ -20,12 +20,13 @@ use futures::{FutureExt, StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use larder_formats::{nar_file::NarFile, store_path::StorePathHash};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use self::portion::Portion;
 use super::{
     index::{Index, IndexError},
     orphans,
-    plan::{self, Known, Plan, Policy, Removal, What},
+    plan::{self, Known, Plan, Policy, Removal, What, Wrong},
     snapshot::{ObjectKind, Snapshot},
 };
 use crate::{
@@ -105,6 +106,8 @@ pub struct Outcome {
     pub freed: u64,
     /// What was to go and is needed by somebody now.
     pub spared: usize,
+    /// What was not come to, because this was told to stop.
+    pub left: usize,
     /// What could not be removed, and what depends on that. A later collection tries again.
     pub failures: Vec<Failure>,
 }
@@ -125,6 +128,7 @@ pub struct Collector {
     name: Name,
     clock: Clock,
     pace: Pace,
+    stop: CancellationToken,
     /// Announcements and notes so far.
     number: u64,
 }
@@ -140,7 +144,13 @@ impl Collector {
         clock: Clock,
         pace: Pace,
     ) -> Self {
-        Self { storage, index, name, clock, pace, number: 0 }
+        Self { storage, index, name, clock, pace, stop: CancellationToken::new(), number: 0 }
+    }
+
+    /// The same, stopping when it is told to.
+    #[must_use]
+    pub fn until(self, stop: CancellationToken) -> Self {
+        Self { stop, ..self }
     }
 
     /// Looks at the cache, and plans. Changes nothing in it.
@@ -152,7 +162,19 @@ impl Collector {
         Ok(plan::plan(&snapshot, &known, policy, (self.clock)()))
     }
 
-    /// Carries a plan out. `progress` is told how far it is.
+    /// Looks at the cache, and plans the removal of what is wrong; says also what of it stays. Changes nothing.
+    ///
+    /// # Errors
+    /// When the cache or its records cannot be read.
+    pub async fn plan_wrong(
+        &self,
+        wrong: &Wrong,
+    ) -> Result<(Plan, Vec<StorePathHash>), CollectError> {
+        let (snapshot, known, _) = self.look().await?;
+        Ok(plan::wrong(&snapshot, &known, wrong))
+    }
+
+    /// Carries a plan out, unless it is told to stop: it does so between portions. `progress` is told how far it is.
     ///
     /// # Errors
     /// When the cache or its records cannot be read, or nothing be announced. What single objects refuse is in
@@ -166,21 +188,20 @@ impl Collector {
         let mut outcome = Outcome::default();
         let total = plan.paths.len() + plan.nars.len() + plan.objects.len();
         let mut done = 0;
-        let mut report = |more: usize| {
-            done += more;
-            progress(Progress { done, total });
-        };
-        for removals in plan.paths.chunks(self.pace.portion.max(1)) {
-            self.paths(removals, &mut outcome).await?;
-            report(removals.len());
-        }
-        for removals in plan.nars.chunks(self.pace.portion.max(1)) {
-            self.nars(removals, &mut outcome).await?;
-            report(removals.len());
-        }
-        for removals in plan.objects.chunks(self.pace.portion.max(1)) {
-            self.objects(removals, &mut outcome).await?;
-            report(removals.len());
+        for removals in [&plan.paths, &plan.nars, &plan.objects] {
+            for portion in removals.chunks(self.pace.portion.max(1)) {
+                if self.stop.is_cancelled() {
+                    outcome.left = total - done;
+                    return Ok(outcome);
+                }
+                match portion[0].what {
+                    What::Path(..) => self.paths(portion, &mut outcome).await?,
+                    What::Nar(_) => self.nars(portion, &mut outcome).await?,
+                    What::Object(..) => self.objects(portion, &mut outcome).await?,
+                }
+                done += portion.len();
+                progress(Progress { done, total });
+            }
         }
         Ok(outcome)
     }

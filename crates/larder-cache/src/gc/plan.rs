@@ -6,6 +6,7 @@
 
 mod order;
 mod text;
+mod wrong;
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,6 +16,7 @@ use larder_formats::{
     store_path::{StorePath, StorePathHash},
 };
 
+pub use self::wrong::{Wrong, wrong};
 use super::snapshot::{ObjectEntry, ObjectKind, Snapshot};
 use crate::{
     last_use::Uses,
@@ -91,6 +93,8 @@ pub enum Reason {
     BrokenOff(Timestamp),
     /// It is wrong: a check found it.
     Wrong,
+    /// It refers to this path, which is wrong.
+    RefersTo(StorePathHash),
 }
 
 /// What should go, in this order, and what the cache is then.

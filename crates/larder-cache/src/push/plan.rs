@@ -2,13 +2,9 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
-use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use larder_formats::{
     narinfo::NarInfo,
@@ -21,9 +17,6 @@ use crate::{
     upstream::Upstream,
 };
 
-/// Paths that an upstream is asked about at once.
-const AT_ONCE: usize = 32;
-
 /// What a push would do.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
@@ -35,6 +28,8 @@ pub struct Plan {
     pub upstream: Vec<(Arc<NarInfo>, String)>,
     /// Upstreams that did not tell; what they might have is sent.
     pub silent: BTreeSet<String>,
+    /// Those of what is sent that the target has, but not well.
+    pub again: HashSet<StorePathHash>,
     /// Since when what the target has is kept from being collected.
     pub held: Timestamp,
 }
@@ -79,28 +74,18 @@ impl Plan {
         (self, referrers)
     }
 
-    /// Sorts out what an upstream has; the rest is to be sent.
+    /// Sorts out what an upstream has; the rest is to be sent, and so is what is to be sent again.
     async fn ask(&mut self, upstreams: &[Upstream], mut absent: Vec<Arc<NarInfo>>) {
         for upstream in upstreams {
             let asked = std::mem::take(&mut absent);
-            // One that did not tell once is not asked on: it may be that there is no network.
-            let silent = &AtomicBool::new(false);
-            let answers = stream::iter(asked).map(|info| async move {
-                if silent.load(Ordering::Relaxed) {
-                    return (info, Ok(false));
-                }
-                let answer = upstream.has(&info.store_path).await;
-                silent.fetch_or(answer.is_err(), Ordering::Relaxed);
-                (info, answer)
-            });
+            let paths: Vec<_> = asked.iter().map(|info| info.store_path.clone()).collect();
             // In order, since references come first.
-            let answers: Vec<_> = answers.buffered(AT_ONCE).boxed().collect().await;
-            for (info, answer) in answers {
-                match answer {
-                    Ok(true) => self.upstream.push((info, upstream.name.clone())),
-                    Ok(false) => absent.push(info),
-                    Err(error) => {
-                        tracing::debug!(%error, upstream = upstream.name, "an upstream did not tell");
+            for (info, has) in asked.into_iter().zip(upstream.has_each(&paths).await) {
+                match has {
+                    _ if self.again.contains(&info.store_path.hash()) => absent.push(info),
+                    Some(true) => self.upstream.push((info, upstream.name.clone())),
+                    Some(false) => absent.push(info),
+                    None => {
                         self.silent.insert(upstream.name.clone());
                         absent.push(info);
                     }
@@ -143,11 +128,24 @@ impl Push {
     /// # Errors
     /// When a path is not there, or the target does not tell what it has.
     pub async fn plan(&self, roots: &[StorePathHash]) -> Result<Plan, PlanError> {
+        self.plan_again(roots, HashSet::new()).await
+    }
+
+    /// The same, and these are sent whoever has them: what the target has of them is damaged.
+    ///
+    /// # Errors
+    /// As [`Push::plan`].
+    pub async fn plan_again(
+        &self,
+        roots: &[StorePathHash],
+        again: HashSet<StorePathHash>,
+    ) -> Result<Plan, PlanError> {
         let wanted = closure(&*self.from, roots).await?;
         let paths: Vec<_> = wanted.iter().map(|info| info.store_path.hash()).collect();
         let held = self.to.hold(&Names::of_paths(paths.iter().copied())).await?.paths;
-        let there = self.to.present(paths).await?;
-        let mut plan = Plan { held, ..Plan::default() };
+        let mut there = self.to.present(paths).await?;
+        there.retain(|path| !again.contains(path));
+        let mut plan = Plan { held, again, ..Plan::default() };
         let (there, absent): (Vec<_>, Vec<_>) =
             wanted.into_iter().partition(|info| there.contains(&info.store_path.hash()));
         plan.there = there;

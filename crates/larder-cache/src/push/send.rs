@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{Event, Observer, Plan, Push};
 use crate::{
-    cache::{CacheError, NarIdentity},
+    cache::{Cache, CacheError, NarIdentity},
     lease::LeaseError,
     names::Names,
     source::object_storage::{CommitError, PackError, Packed},
@@ -114,6 +114,8 @@ struct Common<'a> {
     progress: Progress,
     /// What the target has, or will.
     expected: HashSet<StorePathHash>,
+    /// What is written over what is there.
+    again: &'a HashSet<StorePathHash>,
     /// Since when that is kept from being collected.
     held: Timestamp,
     observer: &'a Observer,
@@ -132,6 +134,7 @@ impl Push {
             slots: Semaphore::new(self.at_once.max(1)),
             progress,
             expected: expected.collect(),
+            again: &plan.again,
             held: plan.held,
             observer,
         };
@@ -180,7 +183,7 @@ impl Push {
             // Never closed.
             let slot = slots.acquire().await.ok();
             observer(Event::Started(Arc::clone(info)));
-            let error = match self.pack(info, observer).await {
+            let error = match self.pack(info, common).await {
                 Ok(packed) => break packed,
                 Err(error) => error,
             };
@@ -223,11 +226,14 @@ impl Push {
         }
     }
 
-    async fn pack(&self, info: &Arc<NarInfo>, observer: &Observer) -> Result<Packed, SendError> {
+    async fn pack(&self, info: &Arc<NarInfo>, common: &Common<'_>) -> Result<Packed, SendError> {
         let identity = NarIdentity { path: info.store_path.hash(), nar_hash: info.nar_hash };
         let nar = self.from.nar(identity, 0..info.nar_size).await?.ok_or(SendError::Gone)?;
-        let observer = Arc::clone(observer);
+        let observer = Arc::clone(common.observer);
         let passed = move |bytes| observer(Event::Passed(bytes));
+        if common.again.contains(&info.store_path.hash()) {
+            return Ok(self.to.pack_anew(info, nar, self.packing, passed).await?);
+        }
         Ok(self.to.pack(info, nar, self.packing, passed).await?)
     }
 
@@ -237,13 +243,16 @@ impl Push {
         packed: &Packed,
         common: &Common<'_>,
     ) -> Result<(), SendError> {
-        let there = NarInfo {
+        let mut there = NarInfo {
             url: packed.file.url(),
             compression: packed.compression,
             file_hash: Some(packed.file.hash),
             file_size: Some(packed.file_size),
             ..info.clone()
         };
+        if common.again.contains(&info.store_path.hash()) {
+            self.keep_signatures(&mut there).await;
+        }
         if let Some(listing) = &packed.listing {
             self.to.put_listing(info.store_path.hash(), listing, &packed.file).await?;
         }
@@ -252,6 +261,15 @@ impl Push {
         }
         self.make_sure(info, packed, common).await?;
         Ok(self.to.put_narinfo(there, &self.keys).await?)
+    }
+
+    /// Who has signed the same of what is there, signed this too. A narinfo that cannot be read says nothing.
+    async fn keep_signatures(&self, info: &mut NarInfo) {
+        let Ok(Some(there)) = self.to.narinfo(info.store_path.hash()).await else { return };
+        let store_dir = self.to.store_dir();
+        if there.fingerprint(store_dir) == info.fingerprint(store_dir) {
+            info.signatures.extend(there.signatures.iter().cloned());
+        }
     }
 
     /// Makes sure that what the narinfo needs is held, and looks for it again where that has lapsed: this machine

@@ -27,6 +27,7 @@ use larder_formats::{
 };
 use tokio_util::io::StreamReader;
 
+pub(crate) use self::commit::agree;
 pub use self::{
     commit::{CommitError, Committed, Terms},
     layout::BuildId,

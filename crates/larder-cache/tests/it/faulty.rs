@@ -2,6 +2,7 @@
 //! or after it was done, or never answers.
 
 use std::{
+    collections::HashMap,
     ops::Range,
     sync::{Arc, Mutex},
     time::Duration,
@@ -15,7 +16,7 @@ use larder_cache::storage::{
 };
 
 /// What is asked of a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Asked {
     Stat,
     Get,
@@ -43,22 +44,66 @@ pub(crate) enum Fate {
     },
     /// Nothing is ever heard of it, and it is done after that time: only for removals.
     Straggles(Duration),
+    /// It is done at once, and told of after that time.
+    Takes(Duration),
+    /// It fails after that time.
+    FailsAfter(Duration),
+    /// Some of a listing comes, and then an error; anything else fails.
+    BreaksOff,
+}
+
+impl Fate {
+    /// Nothing is ever heard of it, and nothing done.
+    pub(crate) const STALLS: Self = Self::Lost { done: false };
 }
 
 type Rule = Arc<dyn Fn(Asked, Option<&Key>) -> Fate + Send + Sync>;
 
-/// A place behind a rule.
+/// A place behind a rule, which counts what it is asked.
 #[derive(Clone)]
 pub(crate) struct Faulty {
     inner: Arc<dyn Storage>,
     rule: Arc<Mutex<Rule>>,
+    /// What happens to all requests of a kind, whatever the rule.
+    fates: Arc<Mutex<HashMap<Asked, Fate>>>,
+    asked: Arc<Mutex<HashMap<Asked, usize>>>,
 }
 
 impl Faulty {
     /// Everything passes.
     pub(crate) fn new(inner: impl Storage + 'static) -> Self {
         let rule: Rule = Arc::new(|_, _| Fate::Done);
-        Self { inner: Arc::new(inner), rule: Arc::new(Mutex::new(rule)) }
+        let rule = Arc::new(Mutex::new(rule));
+        Self { inner: Arc::new(inner), rule, fates: Arc::default(), asked: Arc::default() }
+    }
+
+    /// This happens to all listings from now on.
+    pub(crate) fn listing(&self, fate: Fate) {
+        self.fates.lock().unwrap().insert(Asked::List, fate);
+    }
+
+    /// This happens to all reading of small objects.
+    pub(crate) fn getting(&self, fate: Fate) {
+        self.fates.lock().unwrap().insert(Asked::Get, fate);
+    }
+
+    /// This happens to all writing of small objects.
+    pub(crate) fn putting(&self, fate: Fate) {
+        self.fates.lock().unwrap().insert(Asked::Put, fate);
+    }
+
+    /// This happens to all of these.
+    pub(crate) fn everything(&self, fate: Fate) {
+        self.listing(fate);
+        self.getting(fate);
+        self.putting(fate);
+    }
+
+    /// How often it was asked which objects there are, and for a small object, since this was last asked.
+    pub(crate) fn asked(&self) -> (usize, usize) {
+        let asked = std::mem::take(&mut *self.asked.lock().unwrap());
+        let count = |what| asked.get(&what).copied().unwrap_or_default();
+        (count(Asked::List), count(Asked::Get))
     }
 
     /// From now on this is the rule.
@@ -85,8 +130,10 @@ impl Faulty {
         (asked, key): (Asked, Option<&Key>),
         work: impl Future<Output = Result<T, StorageError>>,
     ) -> Result<T, StorageError> {
+        *self.asked.lock().unwrap().entry(asked).or_default() += 1;
+        let of_all = self.fates.lock().unwrap().get(&asked).copied();
         let rule = Arc::clone(&self.rule.lock().unwrap());
-        match rule(asked, key) {
+        match of_all.unwrap_or_else(|| rule(asked, key)) {
             Fate::Done => work.await,
             Fate::Late(before, after) => {
                 turns(before).await;
@@ -95,6 +142,16 @@ impl Faulty {
                 done
             }
             Fate::Fails(kind) => Err(error(kind)),
+            Fate::BreaksOff => Err(error(StorageErrorKind::Transient)),
+            Fate::Takes(time) => {
+                let done = work.await;
+                tokio::time::sleep(time).await;
+                done
+            }
+            Fate::FailsAfter(time) => {
+                tokio::time::sleep(time).await;
+                Err(error(StorageErrorKind::Transient))
+            }
             Fate::DoneButFails(kind) => {
                 let _ = work.await;
                 Err(error(kind))
@@ -116,10 +173,16 @@ impl Faulty {
         }
     }
 
-    fn listing(&self, entries: EntryStream) -> EntryStream {
+    fn listed(&self, entries: EntryStream) -> EntryStream {
         let this = self.clone();
         let listed = async move {
             let all = async { Ok(entries.collect::<Vec<_>>().await) };
+            let breaks_off = this.fates.lock().unwrap().get(&Asked::List) == Some(&Fate::BreaksOff);
+            if breaks_off {
+                let mut some = all.await?;
+                some.push(Err(error(StorageErrorKind::Transient)));
+                return Ok(stream::iter(some));
+            }
             this.meet((Asked::List, None), all).await.map(stream::iter)
         };
         Box::pin(stream::once(listed).try_flatten())
@@ -178,11 +241,11 @@ impl Storage for Faulty {
     }
 
     fn list(&self, folder: Option<&Key>) -> EntryStream {
-        self.listing(self.inner.list(folder))
+        self.listed(self.inner.list(folder))
     }
 
     fn list_shallow(&self, folder: Option<&Key>) -> EntryStream {
-        self.listing(self.inner.list_shallow(folder))
+        self.listed(self.inner.list_shallow(folder))
     }
 }
 

@@ -1,9 +1,12 @@
 //! Collection: what a plan takes and leaves, what the index knows, and what others do meanwhile.
 
 mod apply;
+mod check;
+mod damaged;
 pub(crate) mod index;
 mod interleaving;
 mod plan;
+mod repair;
 
 use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
@@ -13,6 +16,8 @@ use larder_formats::{
     nar_file::{NarFile, Suffix},
     store_path::{StorePath, StorePathHash},
 };
+
+use proptest::prelude::ProptestConfig;
 
 use crate::{memory::Memory, storage::key};
 
@@ -40,6 +45,14 @@ pub(crate) fn day(day: i64) -> Timestamp {
 
 pub(crate) fn days(days: i64) -> SignedDuration {
     SignedDuration::from_hours(24 * days)
+}
+
+/// So many cases of a property, unless somebody asks for another number.
+#[expect(clippy::disallowed_methods, reason = "how a person asks for a soak, as proptest has it")]
+pub(crate) fn cases(usual: u32) -> ProptestConfig {
+    let config = ProptestConfig::default();
+    let is_asked = std::env::var_os("PROPTEST_CASES").is_some();
+    ProptestConfig { cases: if is_asked { config.cases } else { usual }, ..config }
 }
 
 /// Removes everything in a folder, as nobody should.

@@ -8,6 +8,7 @@
 )]
 
 mod clock;
+mod compression;
 mod faulty;
 mod gc;
 mod memory;

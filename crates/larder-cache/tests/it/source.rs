@@ -74,6 +74,13 @@ impl Source {
         Self { paths: Arc::new(signed.collect()) }
     }
 
+    /// The same with other bytes than are known of a path.
+    pub(crate) fn with_nar(&self, path: StorePathHash, nar: Vec<u8>) -> Self {
+        let mut paths = (*self.paths).clone();
+        paths.get_mut(&path).unwrap().1 = nar.into();
+        Self { paths: Arc::new(paths) }
+    }
+
     pub(crate) fn info(&self, path: StorePathHash) -> Arc<NarInfo> {
         Arc::clone(&self.paths[&path].0)
     }

@@ -3,7 +3,6 @@
 
 mod economy;
 mod faults;
-mod faulty;
 mod properties;
 mod records;
 mod replicas;
@@ -22,7 +21,7 @@ use larder_testkit::scratch::scratch;
 use tokio::time::{Instant, advance};
 use zeroize::Zeroizing;
 
-use crate::memory::Memory;
+use crate::{faulty::Faulty, memory::Memory};
 
 const WRITE: Scope = Scope { read: false, write: true };
 
@@ -93,6 +92,10 @@ fn to_write() -> Terms {
 /// Nothing yet. When it was written says nothing of a token.
 fn objects() -> Memory {
     Memory::new(Arc::new(|| Timestamp::UNIX_EPOCH))
+}
+
+fn faulty() -> Arc<Faulty> {
+    Arc::new(Faulty::new(objects()))
 }
 
 fn memory() -> Arc<dyn Storage> {

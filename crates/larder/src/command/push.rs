@@ -2,13 +2,19 @@
 
 mod cachix;
 mod queue;
-mod roots;
 mod send;
 
+use larder_formats::store_path::StorePath;
+
 use crate::{
+    config::Config,
     context::Context,
     report::{Done, Error},
+    roots,
 };
+
+/// The running system.
+const SYSTEM: &str = "/run/current-system";
 
 /// Bring store paths to a cache, with all they refer to
 ///
@@ -69,10 +75,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
         return queue::status(&config);
     }
     if arguments.forget {
-        let paths = match arguments.paths.is_empty() {
-            true => Vec::new(),
-            false => roots::find(context, &config, arguments).await?,
-        };
+        let paths = roots::find(context, &config, arguments.paths.clone()).await?;
         return queue::forget(&config, &arguments.to, &paths);
     }
     let targets = if arguments.to.is_empty() {
@@ -83,7 +86,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
     if targets.is_empty() {
         return Err(Error::NoTarget);
     }
-    let roots = roots::find(context, &config, arguments).await?;
+    let roots = wanted(context, &config, arguments).await?;
     if roots.is_empty() {
         return Err(Error::NothingToPush);
     }
@@ -98,4 +101,25 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
         }
     }
     Ok(done)
+}
+
+async fn wanted(
+    context: &Context,
+    config: &Config,
+    arguments: &Arguments,
+) -> Result<Vec<StorePath>, Error> {
+    let mut named = arguments.paths.clone();
+    if arguments.system {
+        named.push(SYSTEM.to_owned());
+    }
+    if arguments.stdin {
+        named.extend(roots::from_standard_input()?);
+    }
+    let mut wanted = roots::find(context, config, named).await?;
+    if arguments.build_closure {
+        wanted.extend(roots::built_with(context, config, &wanted).await?);
+        wanted.sort();
+        wanted.dedup();
+    }
+    Ok(wanted)
 }

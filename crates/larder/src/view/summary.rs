@@ -146,7 +146,7 @@ fn indented(line: &str) -> String {
     format!("  {line}").trim_end().to_owned()
 }
 
-fn count(number: usize, what: &str) -> String {
+pub(super) fn count(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")
 }

@@ -2,9 +2,16 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use jiff::SignedDuration;
 use larder_cache::{
     cache::Cache,
     compression::Packing,
+    gc::{
+        apply::{Collector, Pace},
+        check::Checker,
+        index::Index,
+        plan::Policy,
+    },
     lease::{LeaseOptions, Leases},
     push::Push,
     record::Name,
@@ -18,13 +25,14 @@ use larder_cache::{
     upstream::Upstream,
 };
 use larder_formats::{cache_info::CacheInfo, signature::SecretKey};
+use larder_nix::command::CancellationToken;
 use larder_web::static_cache::{Gate, Served, StaticCache};
 
 use crate::{
     clock,
-    config::{CacheConfig, Config},
+    config::{ByteSize, CacheConfig, Config},
     environment, keys, netrc,
-    report::Error,
+    report::{Error, KeepingError},
 };
 
 /// Paths under way at once, to each core: some read and pack while others wait for the target.
@@ -163,6 +171,64 @@ impl Target {
         !self.location.is_a_server()
     }
 
+    /// The same, once it is known that there is a cache of ours to look after.
+    pub(crate) async fn looked_after(self, config: &Config) -> Result<Self, Error> {
+        if !self.is_ours() {
+            return Err(KeepingError::Elsewhere(self.name).into());
+        }
+        if !self.cache(config)?.recognise().await? {
+            return Err(KeepingError::NoCacheThere(self.storage.url().to_owned()).into());
+        }
+        Ok(self)
+    }
+
+    /// What is remembered of it between collections; of one that is not configured nothing is.
+    pub(crate) fn index(&self, config: &Config) -> Result<Index, Error> {
+        let store_dir = super::layout(config)?.store_dir;
+        let index = match &self.settings {
+            None => Index::in_memory(&store_dir),
+            Some(settings) => {
+                let file = config.state_dir.join("index").join(format!("{}.sqlite", settings.name));
+                Index::open(&file, self.storage.url(), &store_dir)
+            }
+        };
+        Ok(index?)
+    }
+
+    /// What may go from it.
+    pub(crate) fn policy(&self) -> Policy {
+        let settings = self.settings.as_ref();
+        let max_age = settings.and_then(|settings| settings.max_age);
+        Policy {
+            max_age: max_age
+                .map(|age| SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX)),
+            max_size: settings.and_then(|settings| settings.max_size).map(ByteSize::bytes),
+            ..Policy::default()
+        }
+    }
+
+    /// What removes things from it, until it is told to stop.
+    pub(crate) fn collector(
+        &self,
+        index: Index,
+        stop: &CancellationToken,
+    ) -> Result<Collector, Error> {
+        let storage = Arc::clone(&self.storage);
+        let collector = Collector::new(storage, index, holder()?, clock(), Pace::default());
+        Ok(collector.until(stop.clone()))
+    }
+
+    /// What finds out what is wrong with it.
+    pub(crate) fn checker(&self, config: &Config, index: Index) -> Result<Checker, Error> {
+        Ok(Checker {
+            cache: self.cache(config)?,
+            index,
+            upstreams: upstreams(config)?,
+            clock: clock(),
+            at_once: cores(),
+        })
+    }
+
     /// How NARs are packed there.
     pub(crate) fn packing(&self) -> Packing {
         self.settings.as_ref().map_or(PACKING, |settings| settings.compression)
@@ -187,14 +253,13 @@ impl Target {
 
     /// What brings paths of this machine's store there; `to` is this cache for writing or for planning.
     pub(crate) fn push(&self, config: &Config, to: ObjectStorage) -> Result<Push, Error> {
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Ok(Push {
             from: store(config)?,
             to,
             upstreams: upstreams(config)?,
             packing: self.packing(),
             keys: self.keys()?,
-            at_once: AT_ONCE_A_CORE * cores,
+            at_once: AT_ONCE_A_CORE * cores(),
         })
     }
 }
@@ -209,6 +274,10 @@ pub(crate) fn allow_list<'a>(
 /// This machine's store, as what is pushed from.
 pub(crate) fn store(config: &Config) -> Result<Arc<dyn Cache>, Error> {
     Ok(Arc::new(LocalStore::open(super::layout(config)?, config.serve.priority)?))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 /// What clients get from elsewhere.

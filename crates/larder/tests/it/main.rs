@@ -13,6 +13,8 @@ mod config;
 #[cfg(test)]
 mod init;
 #[cfg(test)]
+mod keeping;
+#[cfg(test)]
 mod key;
 #[cfg(test)]
 mod push;

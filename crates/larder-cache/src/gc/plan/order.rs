@@ -51,7 +51,7 @@ fn inherited(snapshot: &Snapshot, own: Vec<Timestamp>) -> Vec<Timestamp> {
 
 /// A number for each path that is lower than those of all its references. Circles, which only broken
 /// narinfos can make, are cut somewhere.
-fn ranks(snapshot: &Snapshot) -> Vec<usize> {
+pub(super) fn ranks(snapshot: &Snapshot) -> Vec<usize> {
     let count = snapshot.paths().len();
     let (mut ranks, mut next) = (vec![usize::MAX; count], count);
     let mut is_open = vec![false; count];

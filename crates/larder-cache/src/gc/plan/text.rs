@@ -85,6 +85,7 @@ impl fmt::Display for Reason {
             Self::NotNeeded(since) => write!(f, "not needed since {}", date(since)),
             Self::BrokenOff(at) => write!(f, "broken off {}", date(at)),
             Self::Wrong => f.write_str("wrong"),
+            Self::RefersTo(path) => write!(f, "refers to {path}, which is wrong"),
         }
     }
 }

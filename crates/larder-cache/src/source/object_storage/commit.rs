@@ -304,7 +304,7 @@ async fn not_elsewhere<'a>(
 }
 
 /// Whether a narinfo says of its NAR what is so.
-fn agree(info: &NarInfo, file: &NarFile, staged: &Staged) -> Result<(), CommitError> {
+pub(crate) fn agree(info: &NarInfo, file: &NarFile, staged: &Staged) -> Result<(), CommitError> {
     let differ = |field, said: &dyn ToString, found: &dyn ToString| {
         let path = info.store_path.clone();
         Err(CommitError::OtherNar { path, field, said: said.to_string(), found: found.to_string() })

@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::BytesMut;
 use futures::StreamExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use larder_formats::{
     hash::{Sha256, Sha256Hasher},
     nar::{Listing, NarError},
@@ -22,8 +22,14 @@ use crate::{
     lease::LeaseError,
     names::Names,
     on_a_thread::{Lost, on_a_thread},
-    storage::{Draft, KeyError, StorageError},
+    storage::{Draft, KeyError, Object, StorageError},
+    time::before,
 };
+
+/// How old a file may be that is not written again. An older one may have been without a narinfo for long, and be
+/// noted as that; then it would go at once if its new narinfo gave way to another one. Half of the time that a
+/// collection spares what is young, so that it is young for as long after this.
+const FRESH: SignedDuration = SignedDuration::from_hours(12);
 
 /// A NAR's file that was brought here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +96,38 @@ impl ObjectStorage {
         packing: Packing,
         passed: impl FnMut(usize) + Send + 'static,
     ) -> Result<Packed, PackError> {
+        let (packed, draft) = self.packed(info, nar, packing, passed).await?;
+        let there = self.nar_there(&packed).await?;
+        if there.is_none_or(|object| object.modified < before(packed.held, FRESH)) {
+            draft.publish(&layout::nar_file(&packed.file)?).await?;
+        }
+        Ok(packed)
+    }
+
+    /// The same where the file that is there may be damaged: it is written anew.
+    ///
+    /// # Errors
+    /// As [`ObjectStorage::pack`].
+    pub async fn pack_anew(
+        &self,
+        info: &NarInfo,
+        nar: ByteStream,
+        packing: Packing,
+        passed: impl FnMut(usize) + Send + 'static,
+    ) -> Result<Packed, PackError> {
+        let (packed, draft) = self.packed(info, nar, packing, passed).await?;
+        draft.publish(&layout::nar_file(&packed.file)?).await?;
+        Ok(packed)
+    }
+
+    /// The NAR, verified, in a draft that is held by the name it will have.
+    async fn packed(
+        &self,
+        info: &NarInfo,
+        nar: ByteStream,
+        packing: Packing,
+        passed: impl FnMut(usize) + Send + 'static,
+    ) -> Result<(Packed, Box<dyn Draft>), PackError> {
         let draft = self.storage.draft().await?;
         let (found, mut packed, draft) = on_a_thread(pack(nar, packing, draft, passed)).await??;
         if found != info.nar_hash {
@@ -97,10 +135,7 @@ impl ObjectStorage {
             return Err(PackError::Changed { path, found, expected: info.nar_hash });
         }
         packed.held = self.hold(&Names::of_nar(packed.file)).await?.nars;
-        if !self.has_nar(&packed).await? {
-            draft.publish(&layout::nar_file(&packed.file)?).await?;
-        }
-        Ok(packed)
+        Ok((packed, draft))
     }
 
     /// Whether the file of a NAR that was brought here is still there.
@@ -108,9 +143,13 @@ impl ObjectStorage {
     /// # Errors
     /// When the place does not tell.
     pub async fn has_nar(&self, packed: &Packed) -> Result<bool, PackError> {
+        Ok(self.nar_there(packed).await?.is_some())
+    }
+
+    async fn nar_there(&self, packed: &Packed) -> Result<Option<Object>, PackError> {
         let there = self.storage.stat(&layout::nar_file(&packed.file)?).await?;
         // Its name says what is in it, so one of the right size is the same.
-        Ok(there.is_some_and(|object| object.size == packed.file_size))
+        Ok(there.filter(|object| object.size == packed.file_size))
     }
 }
 

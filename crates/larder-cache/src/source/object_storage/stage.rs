@@ -154,13 +154,27 @@ impl ObjectStorage {
         {
             return Ok(Some(record));
         }
+        let Some((found, listing)) = self.examine(file, limits).await? else { return Ok(None) };
+        self.record(&file, &found, listing.as_ref()).await?;
+        Ok(Some(found))
+    }
+
+    /// What a NAR's file that lies here is, and what is in it, found out by reading all of it.
+    ///
+    /// # Errors
+    /// When it is not what its name says, or cannot be read.
+    pub(crate) async fn examine(
+        &self,
+        file: NarFile,
+        limits: Limits,
+    ) -> Result<Option<(Staged, Option<Listing>)>, StageError> {
+        let key = layout::nar_file(&file)?;
+        let Some(object) = self.storage.stat(&key).await? else { return Ok(None) };
         let Some(contents) = self.storage.read(&key, 0..object.size).await? else {
             return Ok(None);
         };
         let contents = contents.map_err(io::Error::other);
-        let (found, listing) = examined(None, file, Box::pin(contents), limits).await?;
-        self.record(&file, &found, listing.as_ref()).await?;
-        Ok(Some(found))
+        examined(None, file, Box::pin(contents), limits).await.map(Some)
     }
 
     /// What is in a file that was taken in, where that was written down.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use larder_cache::{
     gc::{
-        apply::{Collector, Outcome, Pace},
+        apply::{Collector, Outcome, Pace, Progress},
         index::Index,
         plan::{Plan, Policy},
     },
@@ -16,8 +16,10 @@ use larder_cache::{
     storage::{Storage, StorageErrorKind},
 };
 use larder_formats::store_path::StoreDir;
+use tokio_util::sync::CancellationToken;
 
 use super::{
+    damaged::{CHAIN, Damage, Damaged, quiet, store},
     days, hash,
     index::{put, put_path},
     nar, path,
@@ -145,6 +147,25 @@ async fn a_collection_in_small_portions_does_the_same() {
 }
 
 #[tokio::test]
+async fn a_collection_that_is_told_to_stop_ends_between_portions_and_the_next_goes_on() {
+    let (hand, place) = cache().await;
+    let pace = Pace { portion: 1, ..Pace::default() };
+    let stop = CancellationToken::new();
+    let mut stopping = collector(arc(&place), &hand, "one", pace).until(stop.clone());
+    let plan = stopping.plan(&UNUSED).await.unwrap();
+    let stop_soon = |it: Progress| {
+        if it.done == 2 {
+            stop.cancel();
+        }
+    };
+    let outcome = stopping.apply(&plan, &stop_soon).await.unwrap();
+    assert_eq!((outcome.paths, outcome.left, outcome.failures.len()), (2, 2, 0));
+    // Nobody has to wait for it.
+    assert!(!larder_keys(&place).await.iter().any(|it| it.contains("collections")));
+    assert_eq!(collect(arc(&place), &hand, "two").await.1.paths, 2);
+}
+
+#[tokio::test]
 async fn what_cannot_be_removed_keeps_what_it_refers_to_and_the_rest_goes_on() {
     let (hand, memory) = cache().await;
     let place = Arc::new(Faulty::new(memory.clone()));
@@ -162,6 +183,30 @@ async fn what_cannot_be_removed_keeps_what_it_refers_to_and_the_rest_goes_on() {
     assert_eq!((outcome.paths, outcome.failures.len()), (2, 0));
     assert_eq!(left(&memory).await.0, [0; 0]);
     assert!(!larder_keys(&memory).await.iter().any(|it| it.contains("collections")));
+}
+
+/// Between two looks of a collector a narinfo may lead to a NAR that has been an orphan for long, and to another one
+/// again; who was told of the first comes for it a little later.
+#[tokio::test]
+async fn a_nar_that_was_needed_meanwhile_has_its_grace_time_anew() {
+    let cache = Damaged::with(&store(CHAIN), &[1]).await;
+    let (place, nar) = (arc(&cache.place), cache.nar_key(1));
+    cache.damage(1, Damage::Gone).await;
+    let policy = Policy::default();
+    let mut collector = collector(place.clone(), &cache.hand, "one", Pace::default());
+    let plan = collector.plan(&policy).await.unwrap();
+    assert_eq!((plan.orphans.len(), plan.nars.len()), (1, 0));
+    collector.apply(&plan, &|_| {}).await.unwrap();
+    cache.hand.turn(days(2));
+    let plan = collector.plan(&policy).await.unwrap();
+    assert_eq!(plan.nars.len(), 1);
+    let push = cache.push(place, &store(CHAIN), "pusher");
+    let sent = push.send(&push.plan(&[hash(1)]).await.unwrap(), &quiet()).await;
+    assert_eq!((sent.failures.len(), cache.nar_key(1)), (0, nar.clone()));
+    push.to.release().await;
+    cache.rewrite(1, |info| info.url = super::nar(7).url()).await;
+    assert_eq!(collector.apply(&plan, &|_| {}).await.unwrap().nars, 0);
+    assert!(cache.place.peek(&nar).is_some());
 }
 
 #[tokio::test]

@@ -12,9 +12,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use proptest::prelude::*;
 
 use self::world::World;
+use super::cases;
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 0, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 0, ..cases(50) })]
 
     #[test]
     fn whatever_the_order_nothing_is_lost_that_somebody_holds(seed in any::<u64>()) {

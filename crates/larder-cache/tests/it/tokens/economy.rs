@@ -11,15 +11,12 @@ use larder_cache::{
 };
 use tokio::time::sleep;
 
-use super::{
-    Clock,
-    faulty::{Fault, Faulty},
-    made, mixed, presented, record_key, refused, seconds, to_write,
-};
+use super::{Clock, faulty, made, mixed, presented, record_key, refused, seconds, to_write};
+use crate::faulty::{Fate, Faulty};
 
 /// A place with a few good tokens in it, and a server that has not looked yet.
 async fn place(clock: &Clock) -> (Arc<Faulty>, Tokens) {
-    let storage = Faulty::new();
+    let storage = faulty();
     let maker = Tokens::new(storage.clone());
     for seed in 0..3 {
         maker.create(&made(seed), to_write(), clock.now()).await.unwrap();
@@ -43,7 +40,7 @@ async fn guessed_ids_cost_one_look_every_five_seconds_however_many_they_are() {
 async fn guesses_at_once_wait_for_one_look() {
     let clock = Clock::new();
     let (storage, tokens) = place(&clock).await;
-    storage.listing(Fault::Takes(seconds(2)));
+    storage.listing(Fate::Takes(seconds(2)));
     let guesses = (1000..1500).map(|guess| {
         let (shown, tokens, clock) = (presented(&made(guess)), &tokens, &clock);
         async move {
@@ -101,7 +98,7 @@ async fn those_who_show_a_damaged_token_at_once_wait_for_one_read() {
     let clock = Clock::new();
     let (storage, tokens) = place(&clock).await;
     storage.put(&record_key(&made(1)), Bytes::from_static(b"{")).await.unwrap();
-    storage.getting(Fault::Takes(seconds(4)));
+    storage.getting(Fate::Takes(seconds(4)));
     join_all((0..100).map(|_| async {
         assert!(tokens.check(&presented(&made(1)), clock.now()).await.is_err());
     }))
@@ -140,7 +137,7 @@ async fn a_token_in_use_is_read_twice_a_minute() {
 async fn those_who_show_a_token_at_once_wait_for_one_read() {
     let clock = Clock::new();
     let (storage, tokens) = place(&clock).await;
-    storage.everything(Fault::Takes(seconds(2)));
+    storage.everything(Fate::Takes(seconds(2)));
     let checks = (0..300).map(|_| async {
         assert!(tokens.check(&presented(&made(1)), clock.now()).await.is_ok());
     });
@@ -149,7 +146,7 @@ async fn those_who_show_a_token_at_once_wait_for_one_read() {
 }
 
 /// Ten clients a second for a minute, who all show something else or all the same.
-async fn a_minute_of_clients(fault: Fault, which: fn(&Faulty, Fault), same: bool) -> usize {
+async fn a_minute_of_clients(fault: Fate, which: fn(&Faulty, Fate), same: bool) -> usize {
     let clock = Clock::new();
     let (storage, tokens) = place(&clock).await;
     which(&storage, fault);
@@ -170,11 +167,11 @@ async fn a_minute_of_clients(fault: Fault, which: fn(&Faulty, Fault), same: bool
 async fn a_failing_place_is_asked_every_two_seconds_at_most() {
     for kind in [StorageErrorKind::Transient, StorageErrorKind::Permanent] {
         for same in [true, false] {
-            let lists = a_minute_of_clients(Fault::Fails(kind), Faulty::listing, same).await;
+            let lists = a_minute_of_clients(Fate::Fails(kind), Faulty::listing, same).await;
             assert!((20..=30).contains(&lists), "{lists} listings");
         }
         // The one listing before the reads is not what failed.
-        let gets = a_minute_of_clients(Fault::Fails(kind), Faulty::getting, true).await;
+        let gets = a_minute_of_clients(Fate::Fails(kind), Faulty::getting, true).await;
         assert!((20..=31).contains(&gets), "{gets} reads");
     }
 }
@@ -182,7 +179,7 @@ async fn a_failing_place_is_asked_every_two_seconds_at_most() {
 #[tokio::test(start_paused = true)]
 async fn a_place_that_takes_long_to_fail_is_left_alone_after_it_did() {
     for which in [Faulty::listing, Faulty::getting] {
-        for (fault, most) in [(Fault::FailsAfter(seconds(4)), 11), (Fault::Stalls, 7)] {
+        for (fault, most) in [(Fate::FailsAfter(seconds(4)), 11), (Fate::STALLS, 7)] {
             let requests = a_minute_of_clients(fault, which, true).await;
             assert!((4..=most).contains(&requests), "{requests} requests, {fault:?}");
         }
@@ -192,7 +189,7 @@ async fn a_place_that_takes_long_to_fail_is_left_alone_after_it_did() {
 #[tokio::test(start_paused = true)]
 async fn those_who_come_at_once_to_a_failing_place_ask_it_once() {
     for which in [Faulty::listing, Faulty::getting] {
-        for fault in [Fault::Fails(StorageErrorKind::Transient), Fault::FailsAfter(seconds(4))] {
+        for fault in [Fate::Fails(StorageErrorKind::Transient), Fate::FailsAfter(seconds(4))] {
             let clock = Clock::new();
             let (storage, tokens) = place(&clock).await;
             // It is known which tokens there are, where only reading fails.

@@ -11,14 +11,13 @@ use larder_cache::{
 use tokio::time::Instant;
 
 use super::{
-    Clock, could_not_tell,
-    faulty::{Fault, Faulty},
-    made, presented, record_key, refused, seconds, to_write,
+    Clock, could_not_tell, faulty, made, presented, record_key, refused, seconds, to_write,
 };
+use crate::faulty::{Fate, Faulty};
 
 /// A place with a good token in it, and another server of it that has not looked yet.
 async fn place(clock: &Clock) -> (Arc<Faulty>, Token, Tokens) {
-    let (storage, token) = (Faulty::new(), made(1));
+    let (storage, token) = (faulty(), made(1));
     let maker = Tokens::new(storage.clone());
     maker.create(&token, to_write(), clock.now()).await.unwrap();
     (storage.clone(), token, Tokens::new(storage))
@@ -38,14 +37,14 @@ async fn a_failing_place_lets_nobody_in_and_says_why() {
         for which in [Faulty::listing, Faulty::getting] {
             let clock = Clock::new();
             let (storage, token, tokens) = place(&clock).await;
-            which(&storage, Fault::Fails(kind));
+            which(&storage, Fate::Fails(kind));
             for _ in 0..20 {
                 let error = could_not_tell(tokens.check(&presented(&token), clock.now()).await);
                 assert!(matches!(&error, TokenError::Storage(error) if error.kind == kind));
-                assert_eq!(error.to_string(), "asking: on purpose");
+                assert_eq!(error.to_string(), "a faulty place: on purpose");
                 clock.pass(seconds(1)).await;
             }
-            which(&storage, Fault::None);
+            which(&storage, Fate::Done);
             clock.pass(seconds(3)).await;
             assert!(tokens.check(&presented(&token), clock.now()).await.is_ok());
         }
@@ -56,7 +55,7 @@ async fn a_failing_place_lets_nobody_in_and_says_why() {
 async fn a_listing_that_breaks_off_tells_nothing_of_what_it_did_not_show_or_did() {
     let clock = Clock::new();
     let (storage, token, tokens) = place(&clock).await;
-    storage.listing(Fault::BreaksOff);
+    storage.listing(Fate::BreaksOff);
     for shown in [presented(&token), presented(&made(2))] {
         could_not_tell(tokens.check(&shown, clock.now()).await);
     }
@@ -68,7 +67,7 @@ async fn what_was_read_before_a_failure_is_believed_for_less_than_a_minute() {
     let clock = Clock::new();
     let (storage, token, tokens) = place(&clock).await;
     assert!(tokens.check(&presented(&token), clock.now()).await.is_ok());
-    storage.everything(Fault::Fails(StorageErrorKind::Transient));
+    storage.everything(Fate::Fails(StorageErrorKind::Transient));
     clock.pass(seconds(9)).await;
     // That a stranger cannot be told changes nothing.
     could_not_tell(tokens.check(&presented(&made(2)), clock.now()).await);
@@ -85,11 +84,11 @@ async fn a_place_that_never_answers_is_waited_for_ten_seconds_by_everybody() {
     for which in [Faulty::listing, Faulty::getting] {
         let clock = Clock::new();
         let (storage, token, tokens) = place(&clock).await;
-        which(&storage, Fault::Stalls);
+        which(&storage, Fate::STALLS);
         let begun = Instant::now();
         let shown = presented(&token);
         let error = could_not_tell(tokens.check(&shown, clock.now()).await);
-        assert_eq!(error.to_string(), "faulty: did not answer within 10 seconds");
+        assert_eq!(error.to_string(), "memory: did not answer within 10 seconds");
         assert_eq!(begun.elapsed().as_secs(), 10);
         clock.pass(seconds(30)).await;
         // Those that come while others wait, too.
@@ -110,7 +109,7 @@ async fn a_place_that_never_answers_is_waited_for_ten_seconds_by_everybody() {
 #[tokio::test(start_paused = true)]
 async fn who_comes_after_a_place_did_not_answer_is_told_at_once() {
     for which in [Faulty::listing, Faulty::getting] {
-        for fault in [Fault::Stalls, Fault::FailsAfter(seconds(5))] {
+        for fault in [Fate::STALLS, Fate::FailsAfter(seconds(5))] {
             let clock = Clock::new();
             let (storage, token, tokens) = place(&clock).await;
             which(&storage, fault);
@@ -124,12 +123,12 @@ async fn who_comes_after_a_place_did_not_answer_is_told_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_place_that_comes_round_is_believed_again_within_seconds() {
-    for fault in [Fault::Stalls, Fault::Fails(StorageErrorKind::Transient)] {
+    for fault in [Fate::STALLS, Fate::Fails(StorageErrorKind::Transient)] {
         let clock = Clock::new();
         let (storage, token, tokens) = place(&clock).await;
         storage.everything(fault);
         could_not_tell(tokens.check(&presented(&token), clock.now()).await);
-        storage.everything(Fault::None);
+        storage.everything(Fate::Done);
         clock.pass(seconds(2)).await;
         assert!(tokens.check(&presented(&token), clock.now()).await.is_ok());
     }
@@ -137,9 +136,9 @@ async fn a_place_that_comes_round_is_believed_again_within_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_could_not_be_written_is_not_known() {
-    let (clock, token, storage) = (Clock::new(), made(1), Faulty::new());
+    let (clock, token, storage) = (Clock::new(), made(1), faulty());
     let (here, there) = (Tokens::new(storage.clone()), Tokens::new(storage.clone()));
-    storage.putting(Fault::Fails(StorageErrorKind::Full));
+    storage.putting(Fate::Fails(StorageErrorKind::Full));
     assert!(here.create(&token, to_write(), clock.now()).await.is_err());
     for tokens in [&here, &there] {
         assert_eq!(refused(tokens.check(&presented(&token), clock.now()).await), Refusal::Unknown);
@@ -151,9 +150,9 @@ async fn a_revocation_that_could_not_be_written_is_an_error() {
     let clock = Clock::new();
     let (storage, token, tokens) = place(&clock).await;
     for which in [Faulty::putting, Faulty::getting] {
-        which(&storage, Fault::Fails(StorageErrorKind::Denied));
+        which(&storage, Fate::Fails(StorageErrorKind::Denied));
         assert!(tokens.revoke(token.id(), clock.now()).await.is_err());
-        which(&storage, Fault::None);
+        which(&storage, Fate::Done);
     }
     assert!(tokens.check(&presented(&token), clock.now()).await.is_ok());
     assert!(tokens.revoke(token.id(), clock.now()).await.unwrap().is_some());
@@ -168,8 +167,8 @@ async fn with_record(record: &[u8]) -> RecordError {
     storage.put(&key, Bytes::copy_from_slice(record)).await.unwrap();
     let error = could_not_tell(tokens.check(&presented(&token), clock.now()).await);
     let TokenError::Record(place, reason) = &error else { panic!("{error:?}") };
-    assert_eq!(*place, format!("faulty:/{key}"));
-    assert_eq!(error.to_string(), format!("the token's record faulty:/{key}: {reason}"));
+    assert_eq!(*place, format!("memory:/{key}"));
+    assert_eq!(error.to_string(), format!("the token's record memory:/{key}: {reason}"));
     // Nobody who does not have its secret, either.
     could_not_tell(tokens.check(&super::mixed(&token, &made(2)), clock.now()).await);
     // It cannot be called back before it is whole.

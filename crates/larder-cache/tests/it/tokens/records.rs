@@ -12,10 +12,10 @@ use larder_cache::{
 use larder_testkit::scratch::scratch;
 
 use super::{
-    Clock, could_not_tell,
-    faulty::{Fault, Faulty},
-    made, memory, presented, record_key, refused, seconds, secret, to_write,
+    Clock, could_not_tell, faulty, made, memory, presented, record_key, refused, seconds, secret,
+    to_write,
 };
+use crate::faulty::Fate;
 
 /// Every file below a folder, with its path in front.
 fn files(folder: &Path) -> Vec<Vec<u8>> {
@@ -68,7 +68,7 @@ fn neither_a_token_nor_what_is_shown_as_one_says_its_secret_when_it_is_logged() 
 
 #[tokio::test(start_paused = true)]
 async fn what_went_wrong_is_told_without_the_secret() {
-    let (clock, token, storage) = (Clock::new(), made(1), Faulty::new());
+    let (clock, token, storage) = (Clock::new(), made(1), faulty());
     let tokens = Tokens::new(storage.clone());
     tokens.create(&token, to_write(), clock.now()).await.unwrap();
     storage.put(&record_key(&token), Bytes::from_static(b"{")).await.unwrap();
@@ -158,10 +158,10 @@ async fn what_cannot_be_read_is_listed_apart_in_the_order_of_the_ids() {
 
 #[tokio::test(start_paused = true)]
 async fn a_place_that_fails_is_not_listed_as_empty() {
-    let (clock, storage) = (Clock::new(), Faulty::new());
+    let (clock, storage) = (Clock::new(), faulty());
     let tokens = Tokens::new(storage.clone());
     tokens.create(&made(1), to_write(), clock.now()).await.unwrap();
-    for fault in [Fault::Fails(StorageErrorKind::Denied), Fault::BreaksOff] {
+    for fault in [Fate::Fails(StorageErrorKind::Denied), Fate::BreaksOff] {
         storage.listing(fault);
         assert!(matches!(tokens.list().await, Err(TokenError::Storage(_))));
     }

@@ -3,11 +3,8 @@
 use jiff::SignedDuration;
 use larder_cache::token::{Refusal, Terms, TokenRecord, Tokens};
 
-use super::{
-    Clock,
-    faulty::{Fault, Faulty},
-    made, memory, presented, record_key, refused, seconds, to_write,
-};
+use super::{Clock, faulty, made, memory, presented, record_key, refused, seconds, to_write};
+use crate::faulty::Fate;
 
 #[tokio::test(start_paused = true)]
 async fn its_maker_accepts_a_token_at_once_that_it_had_just_refused() {
@@ -38,9 +35,9 @@ async fn a_server_that_had_just_looked_accepts_a_new_token_within_five_seconds()
 
 #[tokio::test(start_paused = true)]
 async fn a_look_that_takes_long_does_not_delay_what_was_made_meanwhile() {
-    let (clock, token, storage) = (Clock::new(), made(1), Faulty::new());
+    let (clock, token, storage) = (Clock::new(), made(1), faulty());
     let (here, there) = (Tokens::new(storage.clone()), Tokens::new(storage.clone()));
-    storage.listing(Fault::Takes(seconds(8)));
+    storage.listing(Fate::Takes(seconds(8)));
     let shown = presented(&token);
     let looking = there.check(&shown, clock.now());
     let creating = async {
@@ -49,15 +46,15 @@ async fn a_look_that_takes_long_does_not_delay_what_was_made_meanwhile() {
     };
     let (looked, ()) = tokio::join!(biased; looking, creating);
     assert_eq!(refused(looked), Refusal::Unknown);
-    storage.listing(Fault::None);
+    storage.listing(Fate::Done);
     assert!(there.check(&presented(&token), clock.now()).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_look_that_began_before_a_token_was_made_does_not_make_its_maker_forget_it() {
-    let (clock, token, storage) = (Clock::new(), made(1), Faulty::new());
+    let (clock, token, storage) = (Clock::new(), made(1), faulty());
     let tokens = Tokens::new(storage.clone());
-    storage.listing(Fault::Takes(seconds(3)));
+    storage.listing(Fate::Takes(seconds(3)));
     let (shown, guessed) = (presented(&token), presented(&made(2)));
     let looking = tokens.check(&guessed, clock.now());
     let creating = async {
@@ -116,15 +113,15 @@ async fn a_token_is_revoked_once_and_what_is_not_there_not_at_all() {
 
 #[tokio::test(start_paused = true)]
 async fn a_read_that_overtakes_a_revocation_is_not_believed_after_it() {
-    let (clock, token, storage) = (Clock::new(), made(1), Faulty::new());
+    let (clock, token, storage) = (Clock::new(), made(1), faulty());
     let tokens = Tokens::new(storage.clone());
     tokens.create(&token, to_write(), clock.now()).await.unwrap();
-    storage.getting(Fault::Takes(seconds(3)));
+    storage.getting(Fate::Takes(seconds(3)));
     let shown = presented(&token);
     let checking = tokens.check(&shown, clock.now());
     let revoking = async {
         clock.pass(seconds(1)).await;
-        storage.getting(Fault::None);
+        storage.getting(Fate::Done);
         tokens.revoke(token.id(), clock.now()).await.unwrap();
         tokens.check(&presented(&token), clock.now()).await
     };

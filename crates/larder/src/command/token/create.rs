@@ -1,12 +1,11 @@
 //! `larder token create`
 
-use jiff::SignedDuration;
 use larder_cache::token::{RANDOM_BYTES, Scope, Terms, Token, TokenName};
 use zeroize::Zeroizing;
 
 use crate::{
     clock,
-    config::{Config, value},
+    config::Config,
     context::say,
     report::{Done, Error},
     view,
@@ -43,15 +42,7 @@ pub(super) async fn run(config: &Config, arguments: &Arguments) -> Result<Done, 
         return Err(Error::TokenForNothing);
     }
     let now = clock::now();
-    let expires = match expires {
-        None => None,
-        Some(text) => {
-            let duration = value::duration(text).map_err(Error::Value)?;
-            // Saturates at the end of time.
-            let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
-            Some(now.saturating_add(duration).unwrap_or(jiff::Timestamp::MAX))
-        }
-    };
+    let expires = expires.as_deref().map(clock::after).transpose()?;
     for name in cache {
         // A place that is somebody else's is not written to, not even beside what is there.
         caches::target(config, name)?.cache(config)?.prepare().await?;

@@ -6,55 +6,47 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use larder_formats::store_path::StorePath;
+use larder_formats::store_path::{StoreDir, StorePath};
 use larder_nix::nix::Nix;
 
-use super::Arguments;
 use crate::{config::Config, context::Context, report::Error, wiring};
 
-/// The running system.
-const SYSTEM: &str = "/run/current-system";
-
-/// The store paths that were named. Installables are built, if they are not.
-pub(super) async fn find(
+/// The store paths that were named. Installables are built, if they are not; only for them Nix has to be there.
+pub(crate) async fn find(
     context: &Context,
     config: &Config,
-    arguments: &Arguments,
+    named: Vec<String>,
 ) -> Result<Vec<StorePath>, Error> {
-    let nix = wiring::nix(config, &context.cancel).await?;
-    let mut named = arguments.paths.clone();
-    if arguments.system {
-        named.push(SYSTEM.to_owned());
-    }
-    if arguments.stdin {
-        for line in stdin().lock().lines() {
-            let line =
-                line.map_err(|source| Error::Io { path: "standard input".into(), source })?;
-            named.extend(Some(line.trim().to_owned()).filter(|line| !line.is_empty()));
-        }
-    }
+    let store_dir = wiring::layout(config)?.store_dir;
     let mut roots = Vec::new();
     let mut installables = Vec::new();
     for name in named {
-        match store_path(&nix, &name)? {
+        match store_path(&store_dir, &name)? {
             Some(path) => roots.push(path),
             None => installables.push(name),
         }
     }
     if !installables.is_empty() {
+        let nix = wiring::nix(config, &context.cancel).await?;
         roots.extend(built(context, &nix, &installables).await?);
-    }
-    if arguments.build_closure {
-        roots.extend(built_with(context, &nix, &roots).await?);
     }
     roots.sort();
     roots.dedup();
     Ok(roots)
 }
 
+/// The lines of standard input that say something.
+pub(crate) fn from_standard_input() -> Result<Vec<String>, Error> {
+    let mut named = Vec::new();
+    for line in stdin().lock().lines() {
+        let line = line.map_err(|source| Error::Io { path: "standard input".into(), source })?;
+        named.extend(Some(line.trim().to_owned()).filter(|line| !line.is_empty()));
+    }
+    Ok(named)
+}
+
 /// A store path, or a path or link into one; nothing for what must be an installable.
-fn store_path(nix: &Nix, name: &str) -> Result<Option<StorePath>, Error> {
-    let store_dir = &nix.layout().store_dir;
+fn store_path(store_dir: &StoreDir, name: &str) -> Result<Option<StorePath>, Error> {
     let in_store = |path: &Path| {
         let below = path.strip_prefix(store_dir.as_str()).ok()?;
         let base = below.components().next()?.as_os_str().to_str()?;
@@ -112,11 +104,12 @@ struct Built {
 }
 
 /// The outputs of everything that was needed to build these, as far as they are in the store.
-async fn built_with(
+pub(crate) async fn built_with(
     context: &Context,
-    nix: &Nix,
+    config: &Config,
     roots: &[StorePath],
 ) -> Result<Vec<StorePath>, Error> {
+    let nix = &wiring::nix(config, &context.cancel).await?;
     let full: Vec<String> = roots.iter().map(|path| nix.layout().store_dir.display(path)).collect();
     let query = |arguments: &[&str], paths: &[String]| {
         let command = nix.command("nix-store").arg("--query").args(arguments).args(paths);
