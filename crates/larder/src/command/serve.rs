@@ -15,7 +15,7 @@ use crate::{
     lifecycle,
     report::{Done, Error},
     service_manager::{self, Notice},
-    wiring,
+    wiring::{self, Lasting},
 };
 
 /// Serve this machine's store as a binary cache, and what was built for the fleet
@@ -27,7 +27,9 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
     lifecycle::allow_many_open_files();
     let metrics = Metrics::install()?;
     let gate = Arc::new(Gate::new(UploadLimits::default()));
-    let (serving, caches) = wiring::serving(&config, &metrics, &gate)?;
+    let packed = wiring::packed_nars(&config, None);
+    let mut lasting = Lasting { metrics: metrics.clone(), gate, packed };
+    let (serving, caches) = wiring::serving(&config, &lasting)?;
     let mut server = Server::new(serving, Limits::default());
     let mut keeper = Keeper::of(&caches);
     let inherited = Listening::inherited()?;
@@ -46,7 +48,7 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
                 () = context.signals.reload_asked() => {}
             }
             service_manager::tell(Notice::Reloading);
-            match reload(context, &mut server, (&metrics, &gate), activated).await {
+            match reload(context, &mut server, &mut lasting, activated).await {
                 Ok(caches) => {
                     std::mem::replace(&mut keeper, Keeper::of(&caches)).end().await;
                     tracing::info!("reloaded {}", context.config_file().display());
@@ -73,18 +75,21 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
 async fn reload(
     context: &Context,
     server: &mut Server,
-    (metrics, gate): (&Metrics, &Arc<Gate>),
+    lasting: &mut Lasting,
     activated: bool,
 ) -> Result<Vec<Arc<StaticCache>>, Error> {
     let config = context.config()?;
-    let (serving, caches) = wiring::serving(&config, metrics, gate)?;
+    let packed = wiring::packed_nars(&config, Some(&lasting.packed));
+    let next = Lasting { packed, ..lasting.clone() };
+    let (serving, caches) = wiring::serving(&config, &next)?;
     if activated {
         server.answer_by(serving);
-        return Ok(caches);
+    } else {
+        for address in server.change(serving, &wiring::places(&config)).await? {
+            tracing::info!("listening on {address}");
+        }
     }
-    for address in server.change(serving, &wiring::places(&config)).await? {
-        tracing::info!("listening on {address}");
-    }
+    *lasting = next;
     Ok(caches)
 }
 
