@@ -37,11 +37,17 @@ pub use self::{
 /// request or another one just then, or `alone` where it was packed and not kept.
 pub const PACKED_REQUESTS: &str = "larder_packed_nar_requests_total";
 
+/// What that label says.
+pub const PACKED_OUTCOMES: [&str; 3] = [KEPT, PACKING, ALONE];
+const KEPT: &str = "kept";
+const PACKING: &str = "packing";
+const ALONE: &str = "alone";
+
 /// Readers at once that each pack for themselves.
-const ALONE: usize = 16;
+const PLACES: usize = 16;
 
 /// The same where each needs some 90 MB for it, which levels of zstd above the next do.
-const ALONE_HIGH: usize = 4;
+const PLACES_HIGH: usize = 4;
 const HIGH: u8 = 12;
 
 /// How NARs are packed, and which are kept.
@@ -83,7 +89,7 @@ impl PackedNars {
             });
             Some(Arc::new(Keeping::new(opened.ok()?, *limit, settings.at_once)))
         });
-        let alone = if settings.level > HIGH { ALONE_HIGH } else { ALONE };
+        let alone = if settings.level > HIGH { PLACES_HIGH } else { PLACES };
         Self {
             recipe: Recipe::of(settings.level),
             settings: Arc::new(settings),
@@ -142,7 +148,7 @@ impl PackedNars {
     pub async fn nar(&self, unpacked: Unpacked, recipe: Recipe) -> Option<PackedNar> {
         let key = Key { nar: unpacked.nar.nar_hash, recipe };
         if let Some(stored) = self.kept(key).await {
-            count("kept");
+            count(KEPT);
             return Some(PackedNar::Whole(stored));
         }
         if recipe != self.recipe {
@@ -153,10 +159,10 @@ impl PackedNars {
             && let Progress::Whole(file, size) = &*progress.borrow()
         {
             // It only has to get its name.
-            count("kept");
+            count(KEPT);
             return Some(PackedNar::Whole(stored(Arc::clone(file), *size)));
         }
-        count(if progress.is_some() { "packing" } else { "alone" });
+        count(if progress.is_some() { PACKING } else { ALONE });
         let alone = Alone { unpacked, level: recipe.level(), places: Arc::clone(&self.alone) };
         Some(PackedNar::Coming(Coming { progress, alone }))
     }

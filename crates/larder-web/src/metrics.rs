@@ -9,7 +9,7 @@ use std::{sync::LazyLock, time::Duration};
 
 use larder_cache::{
     layer::LOOKUPS,
-    packed::{DROPPED, KEPT_BYTES, PACKED, PACKED_REQUESTS},
+    packed::{DROPPED, KEPT_BYTES, PACKED, PACKED_OUTCOMES, PACKED_REQUESTS},
 };
 use metrics::{Counter, Gauge, Histogram};
 pub use metrics_exporter_prometheus::BuildError as MetricsError;
@@ -55,6 +55,11 @@ impl Metrics {
         // There from the beginning: who reads a page sees nothing happen before a series is there.
         let _ = Meters::of(Endpoint::Other);
         let _ = (metrics::gauge!(CONNECTIONS), metrics::counter!(REMEMBERED));
+        let _ =
+            (metrics::counter!(PACKED), metrics::counter!(DROPPED), metrics::gauge!(KEPT_BYTES));
+        for outcome in PACKED_OUTCOMES {
+            let _ = metrics::counter!(PACKED_REQUESTS, "outcome" => outcome);
+        }
         Ok(Self { handle, process })
     }
 

@@ -59,3 +59,44 @@ impl fmt::Display for Kept {
         write!(f, "{}-{recipe}-{size}-{}{SUFFIX}", nar.to_nix32(), hash.to_nix32())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use larder_formats::hash::Sha256;
+    use proptest::prelude::*;
+
+    use super::{Kept, Key};
+    use crate::packed::recipe::Recipe;
+
+    fn kept() -> Kept {
+        let key = Key { nar: Sha256::of(b"nar"), recipe: Recipe::of(9) };
+        Kept { key, size: 1234, hash: Sha256::of(b"packed") }
+    }
+
+    #[test]
+    fn a_name_reads_back_as_what_it_was_written_for() {
+        let name = kept().to_string();
+        assert_eq!(Kept::of_name(&name), Some(kept()));
+        let (nar, packed) = (Sha256::of(b"nar").to_nix32(), Sha256::of(b"packed").to_nix32());
+        for other in [
+            format!("{nar}-1.9.10507-01234-{packed}.nar.zst"),
+            format!("{nar}-1.9.10507-+1234-{packed}.nar.zst"),
+            format!("{nar}-1.09.10507-1234-{packed}.nar.zst"),
+            format!("{nar}-1.9.10507.1-1234-{packed}.nar.zst"),
+            format!("{nar}-1.9-1234-{packed}.nar.zst"),
+            format!("{nar}-1.9.10507-1234.nar.zst"),
+            format!("{name}.part"),
+            format!("x{name}"),
+            format!("{name}-"),
+        ] {
+            assert_eq!(Kept::of_name(&other), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_is_ours_or_is_not(name in "([0-9a-z]{52}|[0-9.]{0,9}|-|\\.nar\\.zst){0,9}") {
+            prop_assert!(Kept::of_name(&name).is_none_or(|kept| kept.to_string() == name));
+        }
+    }
+}

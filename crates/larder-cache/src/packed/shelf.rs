@@ -118,3 +118,133 @@ impl Shelf {
         gone
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use larder_formats::hash::Sha256;
+    use proptest::prelude::*;
+
+    use super::{Kept, Key, NoRoom, Shelf};
+    use crate::packed::recipe::Recipe;
+
+    const LIMIT: u64 = 40 * 4096;
+
+    fn kept(number: u8, size: u64) -> Kept {
+        let nar = Sha256::of(&[number]);
+        Kept { key: Key { nar, recipe: Recipe::of(3) }, size, hash: nar }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Keep(u8, u64),
+        Take(u8),
+        Forget(u8),
+        Grow(u64),
+        GiveBack,
+        Compare(Vec<(u8, u64)>),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let (number, size) = (0..12_u8, 1..60_000_u64);
+        prop_oneof![
+            4 => (number.clone(), size.clone()).prop_map(|(number, size)| Step::Keep(number, size)),
+            3 => number.clone().prop_map(Step::Take),
+            1 => number.clone().prop_map(Step::Forget),
+            2 => (1..30_u64).prop_map(|blocks| Step::Grow(blocks * 4096)),
+            1 => Just(Step::GiveBack),
+            1 => prop::collection::btree_map(number, size, 0..12)
+                .prop_map(|there| Step::Compare(there.into_iter().collect())),
+        ]
+    }
+
+    /// The same, simple and slow: the latest last.
+    #[derive(Default)]
+    struct Model {
+        kept: Vec<Kept>,
+        under_way: Vec<u64>,
+    }
+
+    impl Model {
+        fn taken(&self) -> u64 {
+            self.kept.iter().map(Kept::footprint).sum()
+        }
+
+        fn shrink(&mut self) -> Vec<Kept> {
+            let mut gone = Vec::new();
+            while self.taken() + self.under_way.iter().sum::<u64>() > LIMIT && !self.kept.is_empty()
+            {
+                gone.push(self.kept.remove(0));
+            }
+            gone
+        }
+
+        fn remove(&mut self, key: Key) -> Option<Kept> {
+            let at = self.kept.iter().position(|kept| kept.key == key)?;
+            Some(self.kept.remove(at))
+        }
+
+        fn keep(&mut self, it: Kept) -> Vec<Kept> {
+            self.remove(it.key);
+            self.kept.push(it);
+            self.shrink()
+        }
+    }
+
+    fn check(shelf: &mut Shelf, model: &mut Model, step: Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Keep(number, size) => {
+                let it = kept(number, size);
+                prop_assert_eq!(shelf.keep(it), model.keep(it));
+            }
+            Step::Take(number) => {
+                let key = kept(number, 0).key;
+                let found = model.remove(key);
+                model.kept.extend(found);
+                prop_assert_eq!(shelf.take(key), found);
+            }
+            Step::Forget(number) => {
+                let key = kept(number, 0).key;
+                prop_assert_eq!(shelf.forget(key), model.remove(key));
+            }
+            Step::Grow(bytes) => {
+                let all: u64 = model.under_way.iter().sum();
+                let ever = bytes <= LIMIT / 2;
+                if ever && all + bytes <= LIMIT {
+                    model.under_way.push(bytes);
+                    prop_assert_eq!(shelf.grow(0, bytes), Ok(model.shrink()));
+                } else {
+                    prop_assert_eq!(shelf.grow(0, bytes), Err(NoRoom { ever }));
+                }
+            }
+            Step::GiveBack => shelf.give_back(model.under_way.pop().unwrap_or(0)),
+            Step::Compare(there) => {
+                let there: Vec<Kept> = there.into_iter().map(|(n, size)| kept(n, size)).collect();
+                let gone = shelf.compare(&there);
+                // In which order others' come is not said, but all that is left is there.
+                for number in 0..12 {
+                    if let Some(left) = shelf.look(kept(number, 0).key) {
+                        prop_assert!(there.iter().any(|it| it.key == left.key));
+                        prop_assert!(!gone.contains(&left));
+                    }
+                }
+                model.kept = shelf.order.values().filter_map(|key| shelf.look(*key)).collect();
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_holds_more_than_it_may_and_drops_the_least_recently_used(
+            steps in prop::collection::vec(step(), 1..60)
+        ) {
+            let (mut shelf, mut model) = (Shelf::new(LIMIT), Model::default());
+            for step in steps {
+                check(&mut shelf, &mut model, step)?;
+                prop_assert_eq!(shelf.taken(), model.taken());
+                prop_assert_eq!(shelf.kept.len(), shelf.order.len());
+                prop_assert!(shelf.taken() + shelf.under_way <= LIMIT);
+            }
+        }
+    }
+}

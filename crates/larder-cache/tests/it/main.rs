@@ -11,6 +11,7 @@ mod clock;
 mod faulty;
 mod gc;
 mod memory;
+mod packed;
 mod push;
 mod secrets;
 mod source;

@@ -152,7 +152,6 @@ fn serve(section: &mut SectionReader<'_, '_, '_>) -> Serve {
 }
 
 fn packed_nars_level(section: &mut SectionReader<'_, '_, '_>) -> u8 {
-    section.together("packed-nars-level", &["packed-nars"]);
     let level = section.number("packed-nars-level", 1..=19);
     level.and_then(|level| u8::try_from(level).ok()).unwrap_or(ZSTD_LEVEL)
 }
