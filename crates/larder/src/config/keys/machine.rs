@@ -124,8 +124,9 @@ pub(super) const KEYS: &[Key] = &[
         name: "packed-nars-level",
         kind: "whole number",
         fallback: Fallback::Value("3"),
-        meaning: "How hard zstd tries to make them small, from 1 to 19. Somebody waits for it. Above 12 each NAR that is \
-                  being packed takes some 90 MB of memory, and there are as many at once as processors.",
+        meaning: "How hard zstd tries to make them small, from 1 to 19. Somebody waits for it. A NAR that is being \
+                  packed takes 7 MB of memory at level 3, less than 20 MB up to level 9 and 50 to 90 MB above; as many \
+                  are packed at once as there are processors.",
         example: "9",
         start: None,
     },
