@@ -202,18 +202,25 @@ struct Follower {
     span: Option<ByteStream>,
     /// Whether that is the last.
     last: bool,
+    /// Whether it is packed for this reader alone.
+    by_itself: bool,
 }
 
 fn follow(progress: watch::Receiver<Progress>, alone: Alone) -> ByteStream {
-    let follower = Follower { progress, alone, at: 0, span: None, last: false };
+    let follower = Follower { progress, alone, at: 0, span: None, last: false, by_itself: false };
     Box::pin(stream::try_unfold(follower, |mut follower| async move {
         loop {
             if let Some(span) = &mut follower.span {
                 match span.next().await {
-                    Some(chunk) => {
-                        let chunk = chunk?;
+                    Some(Ok(chunk)) => {
                         follower.at += chunk.len() as u64;
                         return Ok(Some((chunk, follower)));
+                    }
+                    Some(Err(error)) if follower.by_itself => return Err(error),
+                    // The file's fault, and not the NAR's.
+                    Some(Err(_)) => {
+                        follower.go_alone();
+                        continue;
                     }
                     None if follower.last => return Ok(None),
                     None => follower.span = None,
@@ -225,6 +232,12 @@ fn follow(progress: watch::Receiver<Progress>, alone: Alone) -> ByteStream {
 }
 
 impl Follower {
+    /// Has the rest packed for this reader.
+    fn go_alone(&mut self) {
+        (self.last, self.by_itself) = (true, true);
+        self.span = Some(self.alone.clone().later(self.at));
+    }
+
     /// Waits until there is more.
     async fn next_span(&mut self) -> Result<(), CacheError> {
         let at = self.at;
@@ -243,8 +256,7 @@ impl Follower {
             Ok(Ok(Progress::Failed(error))) => return Err(into_cache_error(error)),
             // Who wrote it is gone as well as who gave up.
             Ok(Ok(Progress::GivenUp | Progress::Waiting) | Err(_)) => {
-                self.last = true;
-                self.span = Some(self.alone.clone().later(at));
+                self.go_alone();
                 return Ok(());
             }
             Err(_) => return Err(CacheError::new("packing a NAR", "nothing came for too long")),

@@ -34,6 +34,11 @@ fn source(paths: u8) -> Source {
     Source::new((0..paths).map(|number| (path(number), contents(number), Vec::new())))
 }
 
+/// A path of some MiB that do not get smaller.
+fn large() -> Source {
+    Source::new([(path(0), random_bytes(1, 4_000_000), Vec::new())])
+}
+
 fn unpacked(source: &Source, number: u8) -> Unpacked {
     let info = source.info(path(number).hash());
     let nar = NarIdentity { path: path(number).hash(), nar_hash: info.nar_hash };
@@ -102,6 +107,33 @@ async fn a_reader_follows_what_is_packed_and_others_begin_where_they_are() {
     assert_eq!(third.size, whole.len() as u64);
     assert!(all((third.contents)(1000..100_000)).await.unwrap() == whole[1000..100_000]);
     files(folder.path(), 1).await;
+}
+
+#[tokio::test]
+async fn a_reader_of_a_file_that_fails_gets_the_same_bytes_in_another_way() {
+    let (folder, source) = (scratch("packed"), large());
+    let (kept, alone) = (nars(Some(folder.path()), 1), nars(None, 1));
+    let whole = coming(&alone, unpacked(&source, 0)).await.stream().await.unwrap();
+    let whole = all(whole).await.unwrap();
+    let allowed = Arc::new(Semaphore::new(30));
+    let nar = unpacked(&source.at(Pace { chunk: 65_536, allowed: Arc::clone(&allowed) }), 0);
+    let mut reader = coming(&kept, nar).await.stream().await.unwrap();
+    while allowed.available_permits() > 0 {
+        tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(5))).await.unwrap();
+    }
+    let begun = reader.next().await.unwrap().unwrap();
+    for entry in fs::read_dir("/proc/self/fd").unwrap() {
+        let link = entry.unwrap().path();
+        if fs::read_link(&link).is_ok_and(|file| file.starts_with(folder.path())) {
+            fs::OpenOptions::new().write(true).open(link).unwrap().set_len(0).unwrap();
+        }
+    }
+    // It sees that before anybody writes on.
+    let rest = tokio::spawn(all(reader));
+    tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(300))).await.unwrap();
+    allowed.add_permits(ENDLESS / 2);
+    let rest = rest.await.unwrap().unwrap();
+    assert!([&begun, &rest[..]].concat() == whole);
 }
 
 #[tokio::test]
