@@ -17,6 +17,7 @@ use larder_web::request::{
     info_file::{InfoFile, LogName},
     inner_path::InnerPath,
     nar_name::NarName,
+    packed_name::PackedName,
     range::{self, ByteRange, Unsatisfiable},
     realisation_file,
     revision_file::RevisionFile,
@@ -129,7 +130,10 @@ pub fn target(bytes: &[u8]) {
     let segments: Vec<&str> = segments.iter().flatten().map(String::as_str).collect();
     match segments.as_slice() {
         ["", file] => info_file(file, query),
-        ["", "nar", file] => nar_name(file, query),
+        ["", "nar", file] => {
+            nar_name(file, query);
+            packed_name(file, query);
+        }
         ["", "log", name] => log_name(name),
         ["", "realisations", file] => realisation_by_hash(file),
         ["", "build-trace-v2", derivation, file] => realisation_by_path(derivation, file),
@@ -176,6 +180,15 @@ fn nar_name(file: &str, query: Option<&str>) {
         }
         None => assert_eq!(file, format!("{path}.nar")),
     }
+}
+
+fn packed_name(file: &str, query: Option<&str>) {
+    let Some(name) = PackedName::parse(file, query) else { return };
+    assert!(NarName::parse(file, query).is_none());
+    let PackedName { path, nar_hash, recipe } = name;
+    assert_eq!(format!("{}.nar.zst", nar_hash.to_nix32()), file);
+    let packing = recipe.map(|recipe| format!("&packing={recipe}")).unwrap_or_default();
+    assert_eq!(PackedName::parse(file, Some(&format!("hash={path}{packing}"))), Some(name));
 }
 
 fn log_name(name: &str) {

@@ -11,8 +11,12 @@ use bytes::Bytes;
 use futures::stream;
 use hyper::{Request, body::Incoming, header, server::conn::http1, service::Service};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use larder_cache::cache::{
-    ByteStream, Cache, CacheError, FolderEntry, FolderEntryKind, NarIdentity, PathFile, StoredNar,
+use larder_cache::{
+    cache::{
+        ByteStream, Cache, CacheError, FolderEntry, FolderEntryKind, NarIdentity, PathFile,
+        StoredNar,
+    },
+    packed::{PackedNars, Settings},
 };
 use larder_formats::{
     NarInfo, Sha256, StoreDir, StorePath, StorePathHash,
@@ -43,7 +47,7 @@ pub fn request(bytes: &[u8]) {
 
 /// Sends the bytes over one connection, and takes what comes back until the server ends it.
 pub fn answers(bytes: &[u8]) -> Vec<u8> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().ok();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().ok();
     let (Some(runtime), Some(site)) = (runtime, site()) else { return Vec::new() };
     runtime.block_on(hold(site, bytes))
 }
@@ -118,7 +122,11 @@ pub(crate) fn site() -> Option<Site> {
     let info = NarInfo::parse(NARINFO, &StoreDir::default()).ok()?;
     let cache = OnePath { info: Arc::new(info), listing: Listing::parse(LISTING).ok()? };
     Some(Site {
-        store: Some(Arc::new(CacheSite { cache: Arc::new(cache), compress_nars: true })),
+        store: Some(Arc::new(CacheSite {
+            cache: Arc::new(cache),
+            compress_nars: true,
+            packed: Some(PackedNars::new(Settings { keep: None, level: 1, at_once: 1 })),
+        })),
         caches: Vec::new(),
         public_keys: Vec::new(),
         fleet_keys: Vec::new(),

@@ -1,7 +1,9 @@
 //! Caches that wrap another cache and add one thing.
 
 mod metered;
+mod packed;
 mod signing;
 
 pub use metered::{LOOKUPS, Metered};
+pub use packed::Packed;
 pub use signing::Signing;

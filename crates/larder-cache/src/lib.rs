@@ -11,6 +11,7 @@ pub mod layer;
 pub mod lease;
 pub mod names;
 pub mod on_a_thread;
+pub mod packed;
 pub mod pin;
 pub mod push;
 pub mod queue;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use larder_cache::cache::Cache;
+use larder_cache::{cache::Cache, packed::PackedNars};
 
 /// A binary cache.
 pub struct CacheSite {
@@ -11,6 +11,8 @@ pub struct CacheSite {
     pub cache: Arc<dyn Cache>,
     /// Whether NARs go out with `Content-Encoding: zstd` to clients that accept it.
     pub compress_nars: bool,
+    /// Its NARs packed, for a store that has them as they are.
+    pub packed: Option<PackedNars>,
 }
 
 /// The cache as the handlers get it.

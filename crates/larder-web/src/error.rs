@@ -9,6 +9,7 @@ use axum::{
 use larder_cache::{
     cache::CacheError,
     lease::LeaseError,
+    packed::PackedError,
     source::object_storage::{CommitError, RecogniseError, StageError},
     storage::{StorageError, StorageErrorKind},
     token::Refusal,
@@ -73,6 +74,9 @@ pub(crate) enum WebError {
     /// All places are taken.
     #[error("too many uploads at once; try again")]
     Busy,
+    /// The same, for NARs that are packed for whoever asks.
+    #[error("too many NARs are being packed; try again")]
+    Packing,
     /// There is no room left.
     #[error("there is no room left here")]
     Full(String),
@@ -115,6 +119,16 @@ impl From<RecogniseError> for WebError {
         match error {
             RecogniseError::Storage(error) => error.into(),
             other => Self::NoCache(other.to_string()),
+        }
+    }
+}
+
+impl From<PackedError> for WebError {
+    fn from(error: PackedError) -> Self {
+        match error {
+            PackedError::Busy => Self::Packing,
+            PackedError::Gone => Self::Absent,
+            PackedError::Cache(error) => error.into(),
         }
     }
 }
@@ -195,7 +209,7 @@ impl IntoResponse for WebError {
                 tracing::error!(%error, "an upload could not be kept");
                 plain(StatusCode::INSUFFICIENT_STORAGE)
             }
-            Self::Busy => again(text),
+            Self::Busy | Self::Packing => again(text),
             Self::CannotCheckWriter(error) | Self::NotKept(error) => {
                 tracing::error!(%error, "an upload could not be kept");
                 again(text)

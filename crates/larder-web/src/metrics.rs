@@ -7,7 +7,10 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use larder_cache::layer::LOOKUPS;
+use larder_cache::{
+    layer::LOOKUPS,
+    packed::{DROPPED, KEPT_BYTES, PACKED, PACKED_OUTCOMES, PACKED_REQUESTS},
+};
 use metrics::{Counter, Gauge, Histogram};
 pub use metrics_exporter_prometheus::BuildError as MetricsError;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -52,6 +55,11 @@ impl Metrics {
         // There from the beginning: who reads a page sees nothing happen before a series is there.
         let _ = Meters::of(Endpoint::Other);
         let _ = (metrics::gauge!(CONNECTIONS), metrics::counter!(REMEMBERED));
+        let _ =
+            (metrics::counter!(PACKED), metrics::counter!(DROPPED), metrics::gauge!(KEPT_BYTES));
+        for outcome in PACKED_OUTCOMES {
+            let _ = metrics::counter!(PACKED_REQUESTS, "outcome" => outcome);
+        }
         Ok(Self { handle, process })
     }
 
@@ -81,6 +89,10 @@ fn describe() {
     describe_gauge!(CONNECTIONS, "Connections that are open.");
     describe_counter!(REMEMBERED, "Narinfos answered from memory, without a look at the store.");
     describe_counter!(LOOKUPS, "What the store was asked, by question and outcome.");
+    describe_counter!(PACKED_REQUESTS, "Packed NARs asked for, by what was there of them.");
+    describe_counter!(PACKED, "NARs packed when they were first asked for, and kept.");
+    describe_counter!(DROPPED, "Packed NARs dropped to make room for others.");
+    describe_gauge!(KEPT_BYTES, "Bytes that the packed NARs take that are kept.");
     describe_gauge!("larder_build_info", "Always 1; the version is its label.");
 }
 

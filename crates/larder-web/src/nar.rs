@@ -8,18 +8,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::TryStreamExt;
-use larder_cache::cache::{ByteStream, NarIdentity, StoredNar};
+use larder_cache::cache::{ByteStream, NarIdentity};
 use larder_formats::nar_file::NarFile;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::{
-    cache_site::{CacheSite, SharedCache},
+    cache_site::SharedCache,
     error::WebError,
-    paced, range,
-    request::{encoding, nar_name::NarName},
+    paced, packed_nar, range,
+    request::{encoding, nar_name::NarName, packed_name::PackedName},
+    stored,
 };
-
-const NAR: &str = "application/x-nix-nar";
 
 /// Sends a NAR.
 pub(crate) async fn nar(
@@ -30,8 +29,14 @@ pub(crate) async fn nar(
     headers: HeaderMap,
 ) -> Result<Response, WebError> {
     let Some(NarName { path, nar_hash }) = NarName::parse(&file, query.as_deref()) else {
+        if let Some(packed) = &site.packed {
+            let name = PackedName::parse(&file, query.as_deref()).ok_or(WebError::Absent)?;
+            return packed_nar::answer(&site.cache, packed, name, (&method, &headers)).await;
+        }
         let name = NarFile::parse(&file).ok_or(WebError::Absent)?;
-        return stored(&site, &name, &method, &headers).await;
+        let nar = site.cache.nar_file(&name).await?.ok_or(WebError::Absent)?;
+        // What lies under such a name never changes.
+        return stored::answer(nar, &format!("\"{}\"", name.hash.to_nix32()), &method, &headers);
     };
     let info = site.cache.narinfo(path).await?.ok_or(WebError::Absent)?;
     if nar_hash.is_some_and(|promised| promised != info.nar_hash) {
@@ -51,7 +56,7 @@ pub(crate) async fn nar(
     };
     let mut response = body.into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(NAR));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(stored::NAR));
     if site.compress_nars {
         headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     }
@@ -60,26 +65,6 @@ pub(crate) async fn nar(
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("zstd"));
         return Ok(response);
     }
-    range::describe(&mut response, part, size, &etag);
-    Ok(response)
-}
-
-/// Sends the file of a NAR as it lies in a cache.
-async fn stored(
-    site: &CacheSite,
-    name: &NarFile,
-    method: &Method,
-    headers: &HeaderMap,
-) -> Result<Response, WebError> {
-    let StoredNar { size, contents } = site.cache.nar_file(name).await?.ok_or(WebError::Absent)?;
-    // What lies under such a name never changes.
-    let etag = format!("\"{}\"", name.hash.to_nix32());
-    let part = range::requested(headers, size, &etag)?;
-    let body = match *method {
-        Method::HEAD => Body::empty(),
-        _ => paced::body(contents(part.clone().unwrap_or(0..size))),
-    };
-    let mut response = ([(header::CONTENT_TYPE, NAR)], body).into_response();
     range::describe(&mut response, part, size, &etag);
     Ok(response)
 }

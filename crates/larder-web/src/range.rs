@@ -23,6 +23,12 @@ pub(crate) fn requested(
     part.map_err(|Unsatisfiable| WebError::Range { size })
 }
 
+/// Whether a part is asked for, of something whose size is not known yet.
+pub(crate) fn is_requested(headers: &HeaderMap, etag: &str) -> bool {
+    let value = |name| headers.get(name).map(HeaderValue::as_bytes);
+    range::is_requested(value(header::RANGE), value(header::IF_RANGE), etag)
+}
+
 /// Says in a response which part of `size` bytes it holds, all of them for nothing, and that parts may
 /// be asked for.
 pub(crate) fn describe(response: &mut Response, part: Option<Range<u64>>, size: u64, etag: &str) {

@@ -11,6 +11,7 @@ pub mod id;
 pub mod info_file;
 pub mod inner_path;
 pub mod nar_name;
+pub mod packed_name;
 pub mod range;
 pub mod realisation_file;
 pub mod revision_file;

@@ -77,7 +77,7 @@ impl StaticCache {
         let storage = || Arc::clone(cache.storage());
         let (tokens, used) = (Tokens::new(storage()), LastUse::new(storage(), replica.clone()));
         let read: Arc<dyn Cache> = Arc::new(Metered::new(cache.clone()));
-        let site = Arc::new(CacheSite { cache: read, compress_nars: false });
+        let site = Arc::new(CacheSite { cache: read, compress_nars: false, packed: None });
         Self { served, cache, site, tokens, used, gate, clock, prepared: OnceCell::new() }
     }
 

@@ -7,7 +7,8 @@ use std::{path::PathBuf, sync::Arc};
 use jiff::SignedDuration;
 use larder_cache::{
     cache::Cache,
-    layer::{Metered, Signing},
+    layer::{Metered, Packed, Signing},
+    packed::{self, PackedNars},
     pin::local::LocalPins,
     queue::Queue,
     source::LocalStore,
@@ -60,13 +61,36 @@ pub(crate) fn local_pins(config: &Config) -> Result<LocalPins, Error> {
     Ok(LocalPins::new(layout(config)?, &config.state_dir, caches::clock()))
 }
 
+/// What goes on through reloads.
+#[derive(Clone)]
+pub(crate) struct Lasting {
+    pub(crate) metrics: Metrics,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) packed: PackedNars,
+}
+
+/// The packed NARs of this machine's store: those of before, unless they are configured in another way.
+pub(crate) fn packed_nars(config: &Config, before: Option<&PackedNars>) -> PackedNars {
+    let serve = &config.serve;
+    let folder = config.state_dir.join("packed-nars");
+    let keep = serve.packed_nars.filter(|_| serve.serve_store);
+    let settings = packed::Settings {
+        keep: keep.map(|limit| (folder, limit.bytes())),
+        level: serve.packed_nars_level,
+        at_once: std::thread::available_parallelism().map_or(2, usize::from),
+    };
+    match before.filter(|before| *before.settings() == settings) {
+        Some(before) => before.clone(),
+        None => PackedNars::new(settings),
+    }
+}
+
 /// What `larder serve` answers with.
 pub(crate) fn serving(
     config: &Config,
-    metrics: &Metrics,
-    gate: &Arc<Gate>,
+    lasting: &Lasting,
 ) -> Result<(Serving, Vec<Arc<StaticCache>>), Error> {
-    let site = site(config, metrics, gate)?;
+    let site = site(config, lasting)?;
     if config.serve.serve_store && site.public_keys.is_empty() {
         tracing::warn!("no `signing-keys`: clients accept only what is signed already");
     }
@@ -86,7 +110,8 @@ pub(crate) fn tls(config: &Config) -> Result<Option<Arc<Tls>>, Error> {
     Ok(Some(Arc::new(Tls::load(certificate, key)?)))
 }
 
-fn site(config: &Config, metrics: &Metrics, gate: &Arc<Gate>) -> Result<Site, Error> {
+fn site(config: &Config, lasting: &Lasting) -> Result<Site, Error> {
+    let Lasting { metrics, gate, packed } = lasting;
     let paths = &config.serve.signing_keys;
     let keys = paths.iter().map(|path| keys::read(path)).collect::<Result<Vec<_>, _>>()?;
     let public_keys = keys.iter().map(SecretKey::public).collect();
@@ -99,8 +124,13 @@ fn site(config: &Config, metrics: &Metrics, gate: &Arc<Gate>) -> Result<Site, Er
         false => None,
         true => {
             let store = LocalStore::open(layout(config)?, config.serve.priority)?;
-            let cache: Arc<dyn Cache> = Arc::new(Signing::new(Metered::new(store), keys));
-            Some(Arc::new(CacheSite { cache, compress_nars: config.serve.compress_nars }))
+            let signing = Signing::new(Metered::new(store), keys);
+            let cache: Arc<dyn Cache> = match packed.keeps() {
+                true => Arc::new(Packed::new(signing, packed.clone())),
+                false => Arc::new(signing),
+            };
+            let compress_nars = config.serve.compress_nars;
+            Some(Arc::new(CacheSite { cache, compress_nars, packed: Some(packed.clone()) }))
         }
     };
     Ok(Site {

@@ -29,6 +29,7 @@ fn the_requests_of_the_corpus_reach_what_is_there() {
         ("narinfo", ["200"].as_slice()),
         ("nar", &["200", "200"]),
         ("part", &["206"]),
+        ("packed", &["200", "200", "404", "404"]),
         ("empty", &["200"]),
         ("folder", &["200", "307"]),
         ("index", &["200"]),

@@ -12,6 +12,7 @@ mod compression;
 mod faulty;
 mod gc;
 mod memory;
+mod packed;
 mod push;
 mod secrets;
 mod source;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, ffi::OsString, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, stream};
 use larder_cache::cache::{ByteStream, Cache, CacheError, NarIdentity, PathFile, StoredNar};
 use larder_formats::{
     cache_info::CacheInfo,
@@ -16,11 +16,22 @@ use larder_formats::{
     signature::SecretKey,
     store_path::{StoreDir, StorePath, StorePathHash},
 };
+use tokio::sync::Semaphore;
 
 /// Some paths.
 #[derive(Clone, Default)]
 pub(crate) struct Source {
     paths: Arc<HashMap<StorePathHash, (Arc<NarInfo>, Bytes)>>,
+    pace: Option<Pace>,
+}
+
+/// How the bytes of NARs come.
+#[derive(Clone)]
+pub(crate) struct Pace {
+    /// Bytes at once.
+    pub(crate) chunk: usize,
+    /// Each chunk takes one, and waits until there is one.
+    pub(crate) allowed: Arc<Semaphore>,
 }
 
 /// The NAR of a file with these contents.
@@ -61,7 +72,7 @@ impl Source {
             };
             (info.store_path.hash(), (Arc::new(info), nar))
         });
-        Self { paths: Arc::new(made.collect()) }
+        Self { paths: Arc::new(made.collect()), pace: None }
     }
 
     /// The same with a signature on each.
@@ -71,14 +82,19 @@ impl Source {
             info.sign_with(&StoreDir::default(), key);
             (*hash, (Arc::new(info), nar.clone()))
         });
-        Self { paths: Arc::new(signed.collect()) }
+        Self { paths: Arc::new(signed.collect()), pace: None }
+    }
+
+    /// The same, whose NARs come at that pace.
+    pub(crate) fn at(&self, pace: Pace) -> Self {
+        Self { paths: Arc::clone(&self.paths), pace: Some(pace) }
     }
 
     /// The same with other bytes than are known of a path.
     pub(crate) fn with_nar(&self, path: StorePathHash, nar: Vec<u8>) -> Self {
         let mut paths = (*self.paths).clone();
         paths.get_mut(&path).unwrap().1 = nar.into();
-        Self { paths: Arc::new(paths) }
+        Self { paths: Arc::new(paths), pace: self.pace.clone() }
     }
 
     pub(crate) fn info(&self, path: StorePathHash) -> Arc<NarInfo> {
@@ -107,9 +123,20 @@ impl Cache for Source {
     ) -> Result<Option<ByteStream>, CacheError> {
         let Some((_, bytes)) = self.paths.get(&nar.path) else { return Ok(None) };
         let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+        let size = self.pace.as_ref().map_or(64 * 1024, |pace| pace.chunk);
         let chunks: Vec<_> =
-            bytes[range].chunks(64 * 1024).map(|it| Ok(Bytes::copy_from_slice(it))).collect();
-        Ok(Some(Box::pin(stream::iter(chunks))))
+            bytes[range].chunks(size).map(|it| Ok(Bytes::copy_from_slice(it))).collect();
+        let pace = self.pace.clone();
+        Ok(Some(Box::pin(stream::iter(chunks).then(move |chunk| {
+            let pace = pace.clone();
+            async move {
+                if let Some(pace) = pace {
+                    pace.allowed.acquire().await.unwrap().forget();
+                    tokio::task::yield_now().await;
+                }
+                chunk
+            }
+        }))))
     }
 
     async fn nar_file(&self, _: &NarFile) -> Result<Option<StoredNar>, CacheError> {

@@ -57,10 +57,19 @@ pub fn requested(
     size: u64,
     etag: &str,
 ) -> Result<Option<Range<u64>>, Unsatisfiable> {
+    wanted(range, if_range, etag).map_or(Ok(None), |range| range.of(size))
+}
+
+/// Whether they ask for a part, of whatever size the whole is.
+pub fn is_requested(range: Option<&[u8]>, if_range: Option<&[u8]>, etag: &str) -> bool {
+    wanted(range, if_range, etag).is_some()
+}
+
+fn wanted(range: Option<&[u8]>, if_range: Option<&[u8]>, etag: &str) -> Option<ByteRange> {
     if if_range.is_some_and(|known| known != etag.as_bytes()) {
-        return Ok(None);
+        return None;
     }
-    range.and_then(ByteRange::parse).map_or(Ok(None), |range| range.of(size))
+    range.and_then(ByteRange::parse)
 }
 
 /// Stricter than u64's own parser, which takes a sign.

@@ -254,7 +254,8 @@ fn a_thousand_connections_at_once_are_all_answered() {
     let path = store.add_tree("shared", &Tree::new().file("dir/f", random_bytes(1, 300_000)));
     let nar = nix_dump(&store, &path);
     // Started with fewer files than that, as most systems start a service.
-    let server = Server::behind(&store, &["sh", "-c", "ulimit -S -n 512 && exec \"$@\"", "larder"]);
+    let server =
+        Server::behind(&store, "", &["sh", "-c", "ulimit -S -n 512 && exec \"$@\"", "larder"]);
     let target = server.nar_target(&path);
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let all = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };

@@ -41,6 +41,8 @@ mod nars;
 #[cfg(test)]
 mod origin;
 #[cfg(test)]
+mod packed;
+#[cfg(test)]
 mod pages;
 #[cfg(test)]
 mod proxy;

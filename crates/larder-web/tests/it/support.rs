@@ -70,9 +70,9 @@ impl Server {
     }
 
     /// The same, started by another program, which replaces itself by the one it is given.
-    pub(crate) fn behind(store: &TestStore, starter: &[&str]) -> Self {
+    pub(crate) fn behind(store: &TestStore, lines: &str, starter: &[&str]) -> Self {
         let folder = scratch("server");
-        let config = configure(folder.path(), &store.uri(), "");
+        let config = configure(folder.path(), &store.uri(), lines);
         let words = [built_program("larder"), "serve".into(), "--config".into(), config];
         let program = Program::new(starter[0]).args(&starter[1..]).args(words);
         Self::started(folder, program.spawn())

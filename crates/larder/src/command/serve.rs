@@ -15,7 +15,7 @@ use crate::{
     lifecycle, pusher,
     report::{Done, Error},
     service_manager::{self, Notice},
-    wiring,
+    wiring::{self, Lasting},
 };
 
 /// Serve this machine's store as a binary cache, and what was built for the fleet
@@ -27,7 +27,9 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
     lifecycle::allow_many_open_files();
     let metrics = Metrics::install()?;
     let gate = Arc::new(Gate::new(UploadLimits::default()));
-    let (serving, caches) = wiring::serving(&config, &metrics, &gate)?;
+    let packed = wiring::packed_nars(&config, None);
+    let mut lasting = Lasting { metrics: metrics.clone(), gate, packed };
+    let (serving, caches) = wiring::serving(&config, &lasting)?;
     let mut server = Server::new(serving, Limits::default());
     pusher::describe();
     let mut keeper = Keeper::of(&config, &caches);
@@ -47,7 +49,7 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
                 () = context.signals.reload_asked() => {}
             }
             service_manager::tell(Notice::Reloading);
-            match reload(context, &mut server, (&metrics, &gate), activated).await {
+            match reload(context, &mut server, &mut lasting, activated).await {
                 Ok((config, caches)) => {
                     // One after the other: only one process and one keeper may send what waits.
                     keeper.end().await;
@@ -76,18 +78,21 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
 async fn reload(
     context: &Context,
     server: &mut Server,
-    (metrics, gate): (&Metrics, &Arc<Gate>),
+    lasting: &mut Lasting,
     activated: bool,
 ) -> Result<(Config, Vec<Arc<StaticCache>>), Error> {
     let config = context.config()?;
-    let (serving, caches) = wiring::serving(&config, metrics, gate)?;
+    let packed = wiring::packed_nars(&config, Some(&lasting.packed));
+    let next = Lasting { packed, ..lasting.clone() };
+    let (serving, caches) = wiring::serving(&config, &next)?;
     if activated {
         server.answer_by(serving);
-        return Ok((config, caches));
+    } else {
+        for address in server.change(serving, &wiring::places(&config)).await? {
+            tracing::info!("listening on {address}");
+        }
     }
-    for address in server.change(serving, &wiring::places(&config)).await? {
-        tracing::info!("listening on {address}");
-    }
+    *lasting = next;
     Ok((config, caches))
 }
 

@@ -16,7 +16,8 @@ use super::size::ByteSize;
 use super::value::{self, absolute_path};
 
 const PRIORITY: u32 = 30;
-const ZSTD_LEVEL: u8 = 3;
+/// The level of zstd where none is named.
+pub(super) const ZSTD_LEVEL: u8 = 3;
 const XZ_LEVEL: u8 = 6;
 const CACHE_NIXOS_ORG: &str = "https://cache.nixos.org/";
 const CACHE_NIXOS_ORG_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";

@@ -10,12 +10,13 @@ use larder_formats::signature::PublicKey;
 use larder_web::base_path::BasePath;
 
 use super::address::Listen;
-use super::caches::{self, CacheConfig, Push};
+use super::caches::{self, CacheConfig, Push, ZSTD_LEVEL};
 use super::keys::Section;
 use super::problem::{ValueError, quoted};
 use super::proxies::{self, network};
 use super::reader::{Document, SectionReader};
 use super::server::Server;
+use super::size::ByteSize;
 use super::value::{self, FlakeRef, StoreUri, absolute_path};
 
 const STATE_DIR: &str = "/var/lib/larder";
@@ -64,6 +65,10 @@ pub struct Serve {
     pub priority: u32,
     /// Whether NARs are sent with `Content-Encoding: zstd` to clients that accept it.
     pub compress_nars: bool,
+    /// How many bytes of packed NARs are kept; without it, none are made.
+    pub packed_nars: Option<ByteSize>,
+    /// The level of zstd they are packed with, from 1 to 19.
+    pub packed_nars_level: u8,
     /// What its addresses begin with, behind a proxy that passes the whole path on.
     pub base_path: BasePath,
     /// Who is believed when it says who asked, and by which address.
@@ -139,9 +144,16 @@ fn serve(section: &mut SectionReader<'_, '_, '_>) -> Serve {
         signing_keys: section.list("signing-keys", absolute_path).unwrap_or_default(),
         priority: section.number("priority", 0..=u32::MAX).unwrap_or(PRIORITY),
         compress_nars: section.truth("compress-nars").unwrap_or(false),
+        packed_nars: section.text("packed-nars", str::parse),
+        packed_nars_level: packed_nars_level(section),
         base_path: section.text("base-path", proxies::base_path).unwrap_or_default(),
         trusted_proxies: section.list("trusted-proxies", network).unwrap_or_else(proxies::loopback),
     }
+}
+
+fn packed_nars_level(section: &mut SectionReader<'_, '_, '_>) -> u8 {
+    let level = section.number("packed-nars-level", 1..=19);
+    level.and_then(|level| u8::try_from(level).ok()).unwrap_or(ZSTD_LEVEL)
 }
 
 /// An address is listened on with TLS or without.

@@ -110,6 +110,28 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         section: Section::Serve,
+        name: "packed-nars",
+        kind: "size, for example `500GB`, `1.5GiB`",
+        fallback: Fallback::Described("no packed NARs"),
+        meaning: "How many bytes of packed NARs are kept in `<state-dir>/packed-nars`. With this key clients are told \
+                  `Compression: zstd`; a NAR is packed when it is first asked for, and the least recently used go when \
+                  there is no more room. Downloads that break off resume. One NAR takes half of it at most.",
+        example: "\"20GB\"",
+        start: None,
+    },
+    Key {
+        section: Section::Serve,
+        name: "packed-nars-level",
+        kind: "whole number",
+        fallback: Fallback::Value("3"),
+        meaning: "How hard zstd tries to make them small, from 1 to 19. Somebody waits for it. A NAR that is being \
+                  packed takes 7 MB of memory at level 3, less than 20 MB up to level 9 and 50 to 90 MB above; as many \
+                  are packed at once as there are processors.",
+        example: "9",
+        start: None,
+    },
+    Key {
+        section: Section::Serve,
         name: "base-path",
         kind: "path of an address",
         fallback: Fallback::Value("\"/\""),
