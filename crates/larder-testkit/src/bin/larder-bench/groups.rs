@@ -14,8 +14,11 @@ use crate::{
 /// Rounds of pushes, each of which takes long. An odd number, so that the median is one of them.
 const PUSHES: usize = 3;
 
+/// A word for the command line, and what measures.
+type Group = (&'static str, fn(&Bench));
+
 /// The figures that belong together, by what they are called on the command line.
-pub(crate) const GROUPS: [(&str, fn(&Bench)); 3] =
+pub(crate) const GROUPS: [Group; 3] =
     [("push", Bench::push), ("static", Bench::static_cache), ("million", Bench::million)];
 
 /// How Nix compresses with zstd: as it does when told no more, and on all cores.
@@ -25,13 +28,13 @@ const NIX_ALL_CORES: &str = "compression=zstd&parallel-compression=true";
 impl Bench {
     fn push(&self) {
         let pushes = prepared();
-        let ours = pushes.empty("larder");
         self.to_folder(&pushes);
         self.over_ssh(&pushes, Packing::Default, "zstd");
         self.over_ssh(&pushes, Packing::Plain, "no compression");
         if self.begins(&["sent by a push that was killed three times"]) {
-            let _ = pushes.larder_to_folder(&ours);
-            let (sent, there) = resume::after_kills(&pushes, size(&ours));
+            let ours = pushes.empty("larder");
+            let _ = pushes.larder_to_folder(&ours, Packing::Private);
+            let (sent, there) = resume::after_kills(&pushes, size(&ours.join("nar")));
             let name = "sent by a push that was killed three times".to_owned();
             let peer = Some(("the cache", there));
             self.print(Figure { name, unit: "MiB", better: Better::Lower, value: sent, peer });
@@ -39,28 +42,36 @@ impl Bench {
     }
 
     fn to_folder(&self, pushes: &Pushes) {
-        let names = ["push to a folder, zstd", "push to a folder, zstd, beside Nix on all cores"];
-        let sizes = "size of what was pushed to a folder, zstd";
-        if !self.begins(&[names[0], names[1], sizes]) {
+        let names = [
+            "push to a folder, zstd",
+            "push to a folder, zstd, not looked through",
+            "push to a folder, zstd, beside Nix on all cores",
+        ];
+        let sizes = "size of the NARs that were pushed, zstd";
+        if !self.begins(&[names[0], names[1], names[2], sizes]) {
             return;
         }
-        let [ours, one, all] =
-            ["larder", "nix", "nix-parallel"].map(|name| move || pushes.empty(name));
-        let times = in_turn(
+        let ours = |packing| pushes.larder_to_folder(&pushes.empty("larder"), packing);
+        let nix = |settings| pushes.nix_to_folder(&pushes.empty("nix"), settings);
+        let [read, unread, one, all] = in_turn(
             PUSHES,
             [
-                &|| pushes.larder_to_folder(&ours()),
-                &|| pushes.nix_to_folder(&one(), NIX_ONE_CORE),
-                &|| pushes.nix_to_folder(&all(), NIX_ALL_CORES),
+                &|| ours(Packing::Default),
+                &|| ours(Packing::Private),
+                &|| nix(NIX_ONE_CORE),
+                &|| nix(NIX_ALL_CORES),
             ],
         );
-        for (name, peer) in names.into_iter().zip([times[1], times[2]]) {
+        for (name, (value, peer)) in
+            names.into_iter().zip([(read, one), (unread, one), (read, all)])
+        {
             let (name, peer) = (name.to_owned(), Some(("Nix", peer)));
-            self.print(Figure { name, unit: "s", better: Better::Lower, value: times[0], peer });
+            self.print(Figure { name, unit: "s", better: Better::Lower, value, peer });
         }
-        let [ours, nix] = ["larder", "nix"].map(|name| size(&pushes.folder(name)) as f64 / MIB);
+        let [value, nix] =
+            ["larder", "nix"].map(|name| size(&pushes.folder(name).join("nar")) as f64 / MIB);
         let (name, peer) = (sizes.to_owned(), Some(("Nix", nix)));
-        self.print(Figure { name, unit: "MiB", better: Better::Lower, value: ours, peer });
+        self.print(Figure { name, unit: "MiB", better: Better::Lower, value, peer });
     }
 
     fn over_ssh(&self, pushes: &Pushes, packing: Packing, what: &str) {
@@ -84,7 +95,7 @@ impl Bench {
     fn static_cache(&self) {
         let pushes = prepared();
         let cache = pushes.empty("larder");
-        let _ = pushes.larder_to_folder(&cache);
+        let _ = pushes.larder_to_folder(&cache, Packing::Private);
         let site = StaticSite::new(&cache);
         let servers = [&site.larder, &site.nginx.url()];
         for (name, unit, load) in site.loads() {
@@ -127,13 +138,15 @@ fn prepared() -> Pushes {
     pushes
 }
 
-/// Measures each once a round; the median of each.
+/// Measures each once a round; the median of each. Says what came out on the way, since a round takes minutes.
 fn in_turn<const COUNT: usize>(rounds: usize, measures: [&dyn Fn() -> f64; COUNT]) -> [f64; COUNT] {
-    let rounds: Vec<[f64; COUNT]> =
-        (0..rounds).map(|_| measures.map(|measure| measure())).collect();
-    for round in &rounds {
-        progress(&format!("{round:.2?}"));
-    }
+    let rounds: Vec<[f64; COUNT]> = (0..rounds)
+        .map(|_| {
+            let round = measures.map(|measure| measure());
+            progress(&format!("{round:.2?}"));
+            round
+        })
+        .collect();
     std::array::from_fn(|which| {
         median(&rounds.iter().map(|round| round[which]).collect::<Vec<_>>())
     })

@@ -6,7 +6,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use larder_testkit::{
@@ -137,8 +137,10 @@ fn write(cache: &Path, paths: usize) {
     let nars = cache.join("nar");
     fs::create_dir_all(&nars).expect("a folder can be made");
     let info = "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 30\n";
-    fs::write(cache.join("nix-cache-info"), info).expect("a file can be written");
-    let long_ago = SystemTime::now() - UNUSED;
+    let file = cache.join("nix-cache-info");
+    fs::write(&file, info).expect("a file can be written");
+    let now = fs::metadata(&file).and_then(|file| file.modified()).expect("it was just written");
+    let long_ago = now - UNUSED;
     let times = FileTimes::new().set_modified(long_ago).set_accessed(long_ago);
     let mut first = PathBuf::new();
     for n in 0..paths {

@@ -25,6 +25,8 @@ const LIMIT: Duration = Duration::from_secs(900);
 pub(crate) enum Packing {
     /// As `larder push` does it when nobody says anything: zstd at level 3, looked through for secrets.
     Default,
+    /// As by default, but not looked through: what Nix does.
+    Private,
     /// As it is, and not looked through: what is left is the transfer.
     Plain,
 }
@@ -62,8 +64,8 @@ impl Pushes {
     }
 
     /// Seconds that Larder takes to push all to an empty folder.
-    pub(crate) fn larder_to_folder(&self, folder: &Path) -> f64 {
-        timed(self.larder(&format!("file://{}", folder.display()), Packing::Default))
+    pub(crate) fn larder_to_folder(&self, folder: &Path, packing: Packing) -> f64 {
+        timed(self.larder(&format!("file://{}", folder.display()), packing))
     }
 
     /// The same to a folder of another machine.
@@ -89,11 +91,14 @@ impl Pushes {
         let Packages { store, top, .. } = &self.packages;
         let config = self.folder.path().join("larder.toml");
         let settings = match packing {
-            Packing::Default => "",
+            // The sources of cryptography are full of keys for tests. All of it is looked through still.
+            Packing::Default => "allow-secrets = [\"path *-*.*.*\"]\n",
+            Packing::Private => "readable-by-others = false\n",
             Packing::Plain => "compression = \"none\"\nreadable-by-others = false\n",
         };
         let text = format!(
-            "state-dir = {:?}\n[serve]\nstore = {:?}\n[[cache]]\nname = \"target\"\nurl = {to:?}\n{settings}",
+            "state-dir = {:?}\n[serve]\nstore = {:?}\n[push]\ntrusted-upstreams = []\n\
+             [[cache]]\nname = \"target\"\nurl = {to:?}\n{settings}",
             self.folder.path().join("state"),
             store.uri(),
         );
@@ -135,12 +140,9 @@ fn timed(program: Program) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// Bytes of a cache's files, without what only Larder reads.
-pub(crate) fn size(cache: &Path) -> u64 {
-    let of = |folder: &Path| -> u64 {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        let files = entries.filter_map(|entry| entry.metadata().ok());
-        files.filter(fs::Metadata::is_file).map(|file| file.len()).sum()
-    };
-    of(cache) + of(&cache.join("nar"))
+/// Bytes of the files that lie in a folder itself.
+pub(crate) fn size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = entries.filter_map(|entry| entry.metadata().ok());
+    files.filter(fs::Metadata::is_file).map(|file| file.len()).sum()
 }

@@ -37,7 +37,7 @@ pub(crate) fn after_kills(pushes: &Pushes, expected: u64) -> (f64, f64) {
     let mut last = begun();
     assert_eq!(last.wait(LIMIT), 0, "{}", last.output());
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    (mib(wire.sent()), mib(size(&folder)))
+    (mib(wire.sent()), mib(size(&folder) + size(&folder.join("nar"))))
 }
 
 /// A port that leads to another, and counts what goes there.
