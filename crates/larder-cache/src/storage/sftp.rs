@@ -10,12 +10,12 @@
 //! what can be begun again then is. The configuration of ssh decides who is who.
 
 mod connection;
+mod draft;
 
 use std::{
     fmt,
     ops::Range,
     path::{Path, PathBuf},
-    pin::Pin,
     sync::Arc,
 };
 
@@ -23,16 +23,13 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use openssh_sftp_client::{
-    file::{File, TokioCompatFile},
-    metadata::{MetaData, Permissions},
-};
-use tokio::{
-    io::{AsyncSeekExt, AsyncWriteExt},
-    sync::mpsc,
-};
+use openssh_sftp_client::{file::File, metadata::MetaData};
+use tokio::{io::AsyncSeekExt, sync::mpsc};
 
-use self::connection::{Connection, Failure, Session};
+use self::{
+    connection::{Connection, Failure, Session},
+    draft::SftpDraft,
+};
 use super::{
     Draft, Entry, EntryStream, Key, Object, ObjectStream, Storage, StorageError, StorageErrorKind,
     location::SftpLocation, options::OpenOptions, range,
@@ -41,17 +38,14 @@ use super::{
 /// Where files lie until they have their name.
 const DRAFTS: &str = ".larder/drafts";
 
-/// Bytes asked for at once; servers give no more.
+/// Bytes asked for or sent at once; servers give and take no more.
 const PIECE: u32 = 255 * 1024;
 
-/// Pieces of one read under way: it takes one journey's time for all of them.
+/// Pieces of one file under way: it takes one journey's time for all of them.
 const AHEAD: usize = 8;
 
 /// With less room than this, in bytes, a failure without a reason is taken for a full disk.
 const ROOM: u64 = 1024 * 1024;
-
-/// Anybody may read what is published; who may enter the folder is its owner's business.
-const MODE: u16 = 0o644;
 
 /// A folder of another machine.
 #[derive(Clone)]
@@ -151,8 +145,7 @@ impl Sftp {
             Ok(opened) => opened,
             Err(failure) => return Err(self.perhaps_full(failure).await.into_error(what)),
         };
-        let file = Some(Box::pin(TokioCompatFile::new(file)));
-        Ok(SftpDraft { sftp: self.clone(), session, file, path, written: false })
+        Ok(SftpDraft::new(self.clone(), session, file, path))
     }
 
     /// The failure of a write, said as a full disk where it is one.
@@ -383,99 +376,5 @@ impl Storage for Sftp {
 
     fn list_shallow(&self, folder: Option<&Key>) -> EntryStream {
         self.listing(folder, false)
-    }
-}
-
-/// A file that has no name yet.
-struct SftpDraft {
-    sftp: Sftp,
-    session: Arc<Session>,
-    /// Away once it is published, or after a failure.
-    file: Option<Pin<Box<TokioCompatFile>>>,
-    path: PathBuf,
-    /// Whether it has its name.
-    written: bool,
-}
-
-impl SftpDraft {
-    /// Does the next thing with the file, and never again anything after a failure.
-    async fn step<T>(
-        &mut self,
-        what: impl FnOnce() -> String,
-        step: impl AsyncFnOnce(&mut Pin<Box<TokioCompatFile>>, &Session) -> Result<T, Failure>,
-    ) -> Result<T, StorageError> {
-        let Some(mut file) = self.file.take() else {
-            let reason = "an earlier write failed";
-            return Err(StorageError::new(StorageErrorKind::Permanent, what(), reason));
-        };
-        let session = Arc::clone(&self.session);
-        let done = self.sftp.connection.watched(&session, step(&mut file, &session)).await;
-        match done {
-            Ok(done) => {
-                self.file = Some(file);
-                Ok(done)
-            }
-            Err(failure) => Err(self.sftp.perhaps_full(failure).await.into_error(what())),
-        }
-    }
-}
-
-#[async_trait]
-impl Draft for SftpDraft {
-    async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
-        let what = format!("writing to {}", self.sftp.url);
-        self.step(|| what, async |file, _| file.write_all(&bytes).await.map_err(from_io)).await
-    }
-
-    async fn publish(mut self: Box<Self>, key: &Key) -> Result<(), StorageError> {
-        let what = self.sftp.what("writing", key);
-        let (draft, to) = (self.path.clone(), self.sftp.path(key));
-        self.step(
-            || what,
-            async |file, session| {
-                file.flush().await.map_err(from_io)?;
-                file.as_mut().as_mut_file().set_permissions(Permissions::from(MODE)).await?;
-                if session.client.support_fsync() {
-                    file.as_mut().as_mut_file().sync_all().await?;
-                }
-                let mut fs = session.client.fs();
-                match fs.rename(&draft, &to).await.map_err(Failure::from) {
-                    Err(failure) if failure.is_missing() => {
-                        make_folder(session, to.parent().unwrap_or(&to)).await?;
-                        Ok(fs.rename(&draft, &to).await?)
-                    }
-                    renamed => renamed,
-                }
-            },
-        )
-        .await?;
-        self.written = true;
-        Ok(())
-    }
-}
-
-impl Drop for SftpDraft {
-    fn drop(&mut self) {
-        if self.written {
-            return;
-        }
-        let (connection, path) = (self.sftp.connection.clone(), self.path.clone());
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            // As far as it goes: what stays is a draft, which a collector removes.
-            runtime.spawn(async move {
-                let removed = connection.once(|session| async move {
-                    Ok(session.client.fs().remove_file(path).await?)
-                });
-                drop(removed.await);
-            });
-        }
-    }
-}
-
-/// The library speaks of its own errors as of the system's.
-fn from_io(error: std::io::Error) -> Failure {
-    match error.downcast::<openssh_sftp_client::Error>() {
-        Ok(error) => Failure::Sftp(error),
-        Err(error) => Failure::Sftp(openssh_sftp_client::Error::from(error)),
     }
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod faults;
+mod redirects;
 mod scripted;
 mod stock;
 

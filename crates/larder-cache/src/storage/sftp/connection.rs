@@ -194,7 +194,9 @@ impl Connection {
             .converse()
             .map_err(|error| Failure::Connect(StorageErrorKind::Permanent, error.to_string()))?;
         // In a task of its own: what the library cannot explain, it panics about.
-        let greeting = tokio::spawn(Client::new(input, output, SftpOptions::new()));
+        // Nothing waits for company: most requests have somebody waiting for their answer.
+        let options = SftpOptions::new().flush_interval(Duration::ZERO);
+        let greeting = tokio::spawn(Client::new(input, output, options));
         let abort = greeting.abort_handle();
         let reason = match timeout(GREETING, greeting).await {
             Ok(Ok(Ok(client))) => return Ok(Session { client, _ssh: ssh }),

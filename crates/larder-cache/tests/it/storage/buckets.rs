@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder_cache::storage::StorageErrorKind;
-use larder_testkit::{S3Server, s3, tree::random_bytes};
+use larder_testkit::{Garage, S3Server, s3, tree::random_bytes};
 
 use super::{all_keys, bucket, bucket_by, drafted, key};
 
@@ -75,4 +75,20 @@ async fn what_was_not_finished_is_nowhere_to_be_seen() {
     drop(server);
     let error = draft.publish(&key("nar/x.nar")).await.unwrap_err();
     assert_eq!(error.kind, StorageErrorKind::Transient, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Garage, which takes a quarter of an hour to build: ./dev garage"]
+async fn garage_says_of_a_bucket_that_is_not_there_that_it_is_not() {
+    let cluster = Garage::cluster();
+    let (id, secret) = cluster.key();
+    let place =
+        bucket_by(&cluster.url(0).replace(larder_testkit::garage::BUCKET, "nothing"), id, secret);
+    for failure in [
+        place.get(&key("nix-cache-info"), 100).await.map(drop),
+        place.put(&key("nix-cache-info"), Bytes::from_static(b"x")).await,
+    ] {
+        let error = failure.unwrap_err().to_string();
+        assert!(error.contains("make the bucket first"), "{error}");
+    }
 }

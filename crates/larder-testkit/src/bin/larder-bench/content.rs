@@ -114,18 +114,28 @@ pub(crate) fn tree(pieces: &[Piece]) -> Tree {
     })
 }
 
-fn large() -> Vec<Piece> {
+/// The Rust toolchain's large libraries, sorted by path.
+pub(crate) fn large_files() -> Vec<PathBuf> {
+    let mut files = files_below(&toolchain(), |file, size| size >= LARGE && is_library(file));
+    files.sort();
+    files
+}
+
+/// The folder of the Rust toolchain's libraries.
+fn toolchain() -> PathBuf {
     let asked = Program::new(find_program("rustc"))
         .args(["--print", "sysroot"])
         .dir(workspace_root())
         .run()
         .success();
-    let lib = Path::new(asked.text()).join("lib");
-    let mut files = files_below(&lib, |file, size| size >= LARGE && is_library(file));
-    files.sort();
+    Path::new(asked.text()).join("lib")
+}
+
+fn large() -> Vec<Piece> {
+    let lib = toolchain();
     let mut pieces: Vec<Piece> = Vec::new();
     let total = |pieces: &[Piece]| pieces.iter().map(Piece::len).sum::<u64>();
-    for file in files {
+    for file in large_files() {
         if total(&pieces) < ENOUGH {
             pieces.push(Piece::read(&lib, &file));
         }
@@ -142,22 +152,28 @@ fn large() -> Vec<Piece> {
 
 /// The small files of the crates that `Cargo.lock` names, in its order, each with the registry's folder.
 fn sources() -> Vec<(PathBuf, PathBuf)> {
+    let mut found = Vec::new();
+    for folder in source_folders() {
+        let registry = folder.parent().unwrap_or(&folder).to_owned();
+        let mut files = files_below(&folder, |_, size| size <= SMALL);
+        files.sort();
+        found.extend(files.into_iter().map(|file| (registry.clone(), file)));
+    }
+    found
+}
+
+/// The folders of the crates that `Cargo.lock` names, in its order.
+pub(crate) fn source_folders() -> Vec<PathBuf> {
     let lock = workspace_root().join("Cargo.lock");
     let text = fs::read_to_string(&lock).unwrap_or_else(|e| panic!("{}: {e}", lock.display()));
     let root = cargo_home().join("registry/src");
     let mut registries: Vec<PathBuf> = entries(&root).map(|entry| entry.path()).collect();
     registries.sort();
-    let mut found = Vec::new();
-    for krate in locked(&text) {
-        // A mirror beside the registry may have the same crate.
-        let Some(registry) = registries.iter().find(|folder| folder.join(&krate).is_dir()) else {
-            continue;
-        };
-        let mut files = files_below(&registry.join(&krate), |_, size| size <= SMALL);
-        files.sort();
-        found.extend(files.into_iter().map(|file| (registry.clone(), file)));
-    }
-    found
+    // A mirror beside the registry may have the same crate.
+    let folder = |krate: String| {
+        registries.iter().map(|registry| registry.join(&krate)).find(|folder| folder.is_dir())
+    };
+    locked(&text).into_iter().filter_map(folder).collect()
 }
 
 /// The packages of a `Cargo.lock`, as the registry's folders are named: `bytes-1.11.0`.
@@ -180,7 +196,7 @@ fn locked(text: &str) -> Vec<String> {
 }
 
 /// Regular files below a folder that are wanted, by their size in bytes; in no order.
-fn files_below(folder: &Path, wanted: impl Fn(&Path, u64) -> bool) -> Vec<PathBuf> {
+pub(crate) fn files_below(folder: &Path, wanted: impl Fn(&Path, u64) -> bool) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

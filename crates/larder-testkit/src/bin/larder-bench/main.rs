@@ -1,5 +1,5 @@
-//! `./dev bench [--json] [--keep] [NAME…]`: how fast Larder serves, against nginx serving the same bytes as
-//! files.
+//! `./dev bench [--json] [--keep] [push | static | million] [NAME…]`: how fast Larder serves and pushes, against
+//! others that do the same with the same bytes.
 //!
 //! All servers run on this machine in this run, in turn (ours, theirs, ours, …), with the same client, so
 //! that what is compared is comparable however fast the machine is. What is printed is the median of each
@@ -14,12 +14,18 @@
 mod closure;
 mod content;
 mod figure;
+mod groups;
 mod http;
 mod latency;
 mod load;
 mod memory;
+mod million;
+mod packages;
+mod push;
+mod resume;
 mod site;
 mod start;
+mod static_cache;
 mod statistics;
 
 use std::{io::Write, process::ExitCode};
@@ -30,18 +36,21 @@ use load::Load;
 use site::Site;
 
 /// Rounds for each figure. An odd number, so that the median is one of them.
-const ROUNDS: usize = 5;
+pub(crate) const ROUNDS: usize = 5;
 
 /// Seconds that each round of a load runs.
 pub(crate) const SECONDS: u32 = 3;
 
-const MIB: f64 = 1024.0 * 1024.0;
+pub(crate) const MIB: f64 = 1024.0 * 1024.0;
 
-const USAGE: &str = "Usage: ./dev bench [--json] [--keep] [NAME…]
+const USAGE: &str = "Usage: ./dev bench [--json] [--keep] [push | static | million] [NAME…]
 
-  --json  one JSON object a line: name, unit, value, peer, ratio
-  --keep  leave the servers running at the end, for other tools to be pointed at
-  NAME    only figures whose name contains it: narinfo, large, small, closure, latency, memory, start";
+  push     pushes of a gigabyte: to a folder beside Nix, over SFTP beside scp, and killed on the way
+  static   serving a static cache, beside nginx
+  million  a static cache of a million paths: narinfos and collection
+  --json   one JSON object a line: name, unit, value, peer, ratio
+  --keep   leave the servers running at the end, for other tools to be pointed at
+  NAME     only figures whose name contains it: narinfo, large, small, closure, latency, memory, start";
 
 /// What was asked for on the command line.
 struct Bench {
@@ -57,13 +66,20 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let has = |name: &str| options.iter().any(|option| option == name);
-    let bench = Bench { json: has("--json"), names };
+    let mut bench = Bench { json: has("--json"), names };
+    for (name, measure) in groups::GROUPS {
+        if bench.names.first().is_some_and(|first| first == name) {
+            let _ = bench.names.remove(0);
+            measure(&bench);
+            return ExitCode::SUCCESS;
+        }
+    }
     let content = Content::find();
     progress(&format!("making a store of {content}"));
     let site = Site::new(&content);
     drop(content);
     for (name, unit, load) in loads(&site) {
-        bench.load(&site, &name, unit, &load);
+        bench.load([&site.larder, &site.nginx.url()], &name, unit, &load);
     }
     bench.closure(&site);
     bench.latency(&site);
@@ -91,11 +107,11 @@ fn loads(site: &Site) -> Vec<(String, &'static str, Load)> {
 }
 
 impl Bench {
-    fn load(&self, site: &Site, name: &str, unit: &'static str, load: &Load) {
+    fn load(&self, servers: [&String; 2], name: &str, unit: &'static str, load: &Load) {
         if !self.begins(&[name]) {
             return;
         }
-        let [ours, theirs] = alternate([&site.larder, &site.nginx.url()], |base| {
+        let [ours, theirs] = alternate(servers, |base| {
             let measured = load.run(base);
             match unit {
                 "requests/s" => [measured.requests_per_second],

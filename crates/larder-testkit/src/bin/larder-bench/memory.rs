@@ -17,14 +17,22 @@ pub(crate) fn with_slow_readers(site: &Site) -> f64 {
     for reader in &mut readers {
         reader.read(&mut vec![0; 512 * 1024]);
     }
-    let status = std::fs::read_to_string(format!("/proc/{}/status", site.server.pid()))
-        .expect("the server runs");
-    resident(&status).expect("a VmRSS line") / 1024.0
+    of_process(site.server.pid(), "VmRSS:").expect("the server runs")
 }
 
-/// KiB that are resident, as `/proc/PID/status` has it (proc(5)).
-fn resident(status: &str) -> Option<f64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// MiB that a process has for itself, which no file backs; nothing once it has ended.
+pub(crate) fn anonymous(pid: u32) -> Option<f64> {
+    of_process(pid, "RssAnon:")
+}
+
+fn of_process(pid: u32, field: &str) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some(kibibytes(&status, field)? / 1024.0)
+}
+
+/// A value of `/proc/PID/status` (proc(5)).
+fn kibibytes(status: &str, field: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
@@ -33,9 +41,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resident_memory_is_read_from_its_own_line() {
+    fn each_kind_of_memory_is_read_from_its_own_line() {
         let status = "Name:\tlarder\nVmHWM:\t  99999 kB\nVmRSS:\t   40960 kB\nRssAnon:\t 1 kB\n";
-        assert_eq!(resident(status), Some(40960.0));
-        assert_eq!(resident("VmHWM:\t 1 kB\n"), None);
+        assert_eq!(kibibytes(status, "VmRSS:"), Some(40960.0));
+        assert_eq!(kibibytes(status, "RssAnon:"), Some(1.0));
+        assert_eq!(kibibytes("VmHWM:\t 1 kB\n", "VmRSS:"), None);
     }
 }

@@ -1,0 +1,153 @@
+//! Figures that take minutes, and are measured only when they are named: `./dev bench push`.
+
+use crate::{
+    Bench, MIB, ROUNDS,
+    figure::{Better, Figure},
+    million::Caches,
+    progress,
+    push::{Packing, Pushes, size},
+    resume,
+    static_cache::StaticSite,
+    statistics::median,
+};
+
+/// Rounds of pushes, each of which takes long. An odd number, so that the median is one of them.
+const PUSHES: usize = 3;
+
+/// A word for the command line, and what measures.
+type Group = (&'static str, fn(&Bench));
+
+/// The figures that belong together, by what they are called on the command line.
+pub(crate) const GROUPS: [Group; 3] =
+    [("push", Bench::push), ("static", Bench::static_cache), ("million", Bench::million)];
+
+/// How Nix compresses with zstd: as it does when told no more, and on all cores.
+const NIX_ONE_CORE: &str = "compression=zstd";
+const NIX_ALL_CORES: &str = "compression=zstd&parallel-compression=true";
+
+impl Bench {
+    fn push(&self) {
+        let pushes = prepared();
+        self.to_folder(&pushes);
+        self.over_ssh(&pushes, Packing::Default, "zstd");
+        self.over_ssh(&pushes, Packing::Plain, "no compression");
+        if self.begins(&["sent by a push that was killed three times"]) {
+            let ours = pushes.empty("larder");
+            let _ = pushes.larder_to_folder(&ours, Packing::Private);
+            let (sent, there) = resume::after_kills(&pushes, size(&ours.join("nar")));
+            let name = "sent by a push that was killed three times".to_owned();
+            let peer = Some(("the cache", there));
+            self.print(Figure { name, unit: "MiB", better: Better::Lower, value: sent, peer });
+        }
+    }
+
+    fn to_folder(&self, pushes: &Pushes) {
+        let names = [
+            "push to a folder, zstd",
+            "push to a folder, zstd, not looked through",
+            "push to a folder, zstd, beside Nix on all cores",
+        ];
+        let sizes = "size of the NARs that were pushed, zstd";
+        if !self.begins(&[names[0], names[1], names[2], sizes]) {
+            return;
+        }
+        let ours = |packing| pushes.larder_to_folder(&pushes.empty("larder"), packing);
+        let nix = |settings| pushes.nix_to_folder(&pushes.empty("nix"), settings);
+        let [read, unread, one, all] = in_turn(
+            PUSHES,
+            [
+                &|| ours(Packing::Default),
+                &|| ours(Packing::Private),
+                &|| nix(NIX_ONE_CORE),
+                &|| nix(NIX_ALL_CORES),
+            ],
+        );
+        for (name, (value, peer)) in
+            names.into_iter().zip([(read, one), (unread, one), (read, all)])
+        {
+            let (name, peer) = (name.to_owned(), Some(("Nix", peer)));
+            self.print(Figure { name, unit: "s", better: Better::Lower, value, peer });
+        }
+        let [value, nix] =
+            ["larder", "nix"].map(|name| size(&pushes.folder(name).join("nar")) as f64 / MIB);
+        let (name, peer) = (sizes.to_owned(), Some(("Nix", nix)));
+        self.print(Figure { name, unit: "MiB", better: Better::Lower, value, peer });
+    }
+
+    fn over_ssh(&self, pushes: &Pushes, packing: Packing, what: &str) {
+        let name = format!("push over SFTP, {what}");
+        if !self.begins(&[&name]) {
+            return;
+        }
+        // The bytes for scp are those that were pushed.
+        let pushed = pushes.empty("ssh-pushed");
+        let _ = pushes.larder_over_ssh(&pushed, packing);
+        let [value, scp] = in_turn(
+            PUSHES,
+            [&|| pushes.larder_over_ssh(&pushes.empty("ssh-larder"), packing), &|| {
+                pushes.scp(&pushed, &pushes.empty("ssh-scp"))
+            }],
+        );
+        let peer = Some(("scp", scp));
+        self.print(Figure { name, unit: "s", better: Better::Lower, value, peer });
+    }
+
+    fn static_cache(&self) {
+        let pushes = prepared();
+        let cache = pushes.empty("larder");
+        let _ = pushes.larder_to_folder(&cache, Packing::Private);
+        let site = StaticSite::new(&cache);
+        let servers = [&site.larder, &site.nginx.url()];
+        for (name, unit, load) in site.loads() {
+            self.load(servers, &name, unit, &load);
+        }
+    }
+
+    fn million(&self) {
+        progress("making a cache of a million paths");
+        let caches = Caches::new();
+        progress("latency");
+        let [many, few] = caches.latency(ROUNDS);
+        for (value, which) in ["median", "99th percentile"].into_iter().enumerate() {
+            self.print(Figure {
+                name: format!("narinfo of a million, {which}"),
+                unit: "µs",
+                better: Better::Lower,
+                value: many[value],
+                peer: Some(("a thousand", few[value])),
+            });
+        }
+        let alone = |name: &str, unit, value| {
+            let name = name.to_owned();
+            self.print(Figure { name, unit, better: Better::Lower, value, peer: None });
+        };
+        alone("memory of the server, a million paths", "MiB", caches.server_memory());
+        progress("collection");
+        for which in ["without an index", "with an index"] {
+            let cost = caches.plan();
+            alone(&format!("plan of a collection {which}"), "s", cost.seconds);
+            alone(&format!("memory of a plan {which}"), "MiB", cost.memory);
+        }
+    }
+}
+
+fn prepared() -> Pushes {
+    progress("making a store of a gigabyte");
+    let pushes = Pushes::new();
+    progress(&pushes.packages.to_string());
+    pushes
+}
+
+/// Measures each once a round; the median of each. Says what came out on the way, since a round takes minutes.
+fn in_turn<const COUNT: usize>(rounds: usize, measures: [&dyn Fn() -> f64; COUNT]) -> [f64; COUNT] {
+    let rounds: Vec<[f64; COUNT]> = (0..rounds)
+        .map(|_| {
+            let round = measures.map(|measure| measure());
+            progress(&format!("{round:.2?}"));
+            round
+        })
+        .collect();
+    std::array::from_fn(|which| {
+        median(&rounds.iter().map(|round| round[which]).collect::<Vec<_>>())
+    })
+}
