@@ -6,6 +6,7 @@ pub mod cache;
 pub mod collection;
 pub mod compression;
 pub mod gc;
+mod hashing;
 pub mod last_use;
 pub mod layer;
 pub mod lease;

@@ -51,6 +51,14 @@ pub struct Object {
     pub accessed: Option<Timestamp>,
 }
 
+/// An object that can be read.
+pub struct Opened {
+    /// Bytes in it.
+    pub size: u64,
+    /// Reads part of it; a range that reaches beyond its end is an error of the stream.
+    pub read: Box<dyn FnOnce(Range<u64>) -> ObjectStream + Send>,
+}
+
 /// One object of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -81,6 +89,15 @@ pub trait Storage: Send + Sync + Debug {
         key: &Key,
         range: Range<u64>,
     ) -> Result<Option<ObjectStream>, StorageError>;
+
+    /// An object, opened: its size and what is read of it are of one and the same file, and it is looked up once.
+    ///
+    /// # Errors
+    /// Of the kind `Unsupported` where objects cannot be opened: look at them and read them there.
+    async fn open(&self, key: &Key) -> Result<Option<Opened>, StorageError> {
+        let what = format!("opening {key} in {}", self.url());
+        Err(StorageError::new(StorageErrorKind::Unsupported, what, "this place opens nothing"))
+    }
 
     /// Writes a small object, in place of what was there. When this returns, it is there to stay.
     async fn put(&self, key: &Key, bytes: Bytes) -> Result<(), StorageError>;

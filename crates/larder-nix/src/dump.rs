@@ -94,6 +94,8 @@ impl Source for Dump {
             // The way to where a range begins leads over files that nobody opens.
             blocking.needed()?;
         }
+        let room = usize::try_from(self.left).map_or(CHUNK, |left| left.min(CHUNK));
+        buffer.reserve(room.saturating_sub(buffer.len()));
         while self.left > 0 && buffer.len() < CHUNK {
             if self.send_contents(buffer, blocking)? {
                 continue;

@@ -39,12 +39,14 @@ impl Blocking {
 /// A source of bytes.
 pub trait Source: Send + 'static {
     /// Appends to `buffer` until it holds some [`CHUNK`] bytes, or fewer at the end. Leaves an empty one
-    /// empty only at the end.
+    /// empty only at the end. Makes room for what it will append: many sources are small.
     fn fill(&mut self, buffer: &mut Vec<u8>, blocking: Blocking) -> io::Result<()>;
 }
 
 /// Where the next chunk comes from.
 enum Next<S> {
+    /// The first chunk, which goes out with what leads it.
+    First(S),
     Source(S),
     Ahead(JoinHandle<Chunk<S>>),
 }
@@ -57,9 +59,14 @@ struct Chunk<S> {
 
 /// Streams a source to its end or to its first error.
 pub fn stream<S: Source>(source: S) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    futures::stream::unfold(Some(Next::Source(source)), |next| async move {
+    futures::stream::unfold(Some(Next::First(source)), |next| async move {
         let chunk = match next? {
-            Next::Source(source) => here(source).await,
+            Next::First(source) => here(source).await,
+            Next::Source(source) => {
+                // A reader as fast as we are would otherwise have this thread to itself.
+                yield_now().await;
+                here(source).await
+            }
             Next::Ahead(under_way) => under_way.await.map_err(io::Error::other),
         };
         let Chunk { source, bytes, waited } = match chunk {
@@ -71,7 +78,7 @@ pub fn stream<S: Source>(source: S) -> impl Stream<Item = io::Result<Bytes>> + S
             Ok(bytes) if bytes.is_empty() => None,
             Ok(bytes) => {
                 let next = if waited {
-                    Next::Ahead(elsewhere(source, buffer()))
+                    Next::Ahead(elsewhere(source, Vec::new()))
                 } else {
                     Next::Source(source)
                 };
@@ -83,9 +90,7 @@ pub fn stream<S: Source>(source: S) -> impl Stream<Item = io::Result<Bytes>> + S
 
 /// Fills a chunk on this thread as far as it goes without waiting.
 async fn here<S: Source>(mut source: S) -> io::Result<Chunk<S>> {
-    // A reader as fast as we are would otherwise have this thread to itself.
-    yield_now().await;
-    let mut buffer = buffer();
+    let mut buffer = Vec::new();
     match source.fill(&mut buffer, Blocking::Forbidden) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             elsewhere(source, buffer).await.map_err(io::Error::other)
@@ -105,8 +110,4 @@ fn elsewhere<S: Source>(mut source: S, mut buffer: Vec<u8>) -> JoinHandle<Chunk<
         };
         Chunk { source, bytes: filled.map(|()| buffer), waited }
     })
-}
-
-fn buffer() -> Vec<u8> {
-    Vec::with_capacity(CHUNK)
 }

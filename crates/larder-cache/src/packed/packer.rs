@@ -12,11 +12,14 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use larder_formats::hash::{Sha256, Sha256Hasher};
+use larder_formats::hash::Sha256;
 use tokio::task::spawn_blocking;
 use zstd::stream::write::Encoder;
 
-use crate::cache::{ByteStream, Cache, CacheError, NarIdentity};
+use crate::{
+    cache::{ByteStream, Cache, CacheError, NarIdentity},
+    hashing::Hasher,
+};
 
 /// A NAR that a cache has, as it is.
 #[derive(Clone)]
@@ -96,7 +99,7 @@ fn pack(
 
 /// The same bytes, with an error in the place of the end where they are others.
 fn verified(bytes: ByteStream, expected: Sha256, what: String) -> ByteStream {
-    let state = Some((bytes, Sha256Hasher::new()));
+    let state = Some((bytes, Hasher::new()));
     Box::pin(stream::unfold(state, move |state| {
         let what = what.clone();
         async move {

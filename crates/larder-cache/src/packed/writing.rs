@@ -11,7 +11,6 @@ use std::{
 
 use bytes::Bytes;
 use futures::StreamExt;
-use larder_formats::hash::Sha256Hasher;
 use metrics::{Counter, Gauge};
 use moka::sync::Cache as Memory;
 use tokio::{
@@ -19,6 +18,8 @@ use tokio::{
     task::spawn_blocking,
     time::Instant,
 };
+
+use crate::hashing::Hasher;
 
 use super::{
     coming::{PackedError, Progress},
@@ -197,7 +198,7 @@ impl Keeping {
         let packed = packed.map_err(|error| Trouble::Nar(error.into()))?;
         let mut packed = packed.ok_or(Trouble::Nar(PackedError::Gone))?;
         let file = Arc::new(self.blocking(|this| this.folder.draft()).await?);
-        let (mut hasher, mut size) = (Sha256Hasher::new(), 0);
+        let (mut hasher, mut size) = (Hasher::new(), 0);
         let mut room = Room { keeping: self, taken: 0 };
         while let Some(chunk) = packed.next().await {
             let chunk = chunk.map_err(|error| Trouble::Nar(error.into()))?;

@@ -40,7 +40,7 @@ use crate::{
     compression,
     lease::{HeldSince, LeaseError, Leases},
     names::Names,
-    storage::{Key, KeyError, ObjectStream, Storage},
+    storage::{Key, KeyError, ObjectStream, Opened, Storage, StorageErrorKind},
 };
 
 /// Bytes of a narinfo; some paths refer to thousands of others.
@@ -237,6 +237,16 @@ impl Cache for ObjectStorage {
         let key = named(layout::nar_file(name))?;
         let what = self.what("reading", &key);
         let failed = |error| CacheError::new(what.clone(), error);
+        match self.storage.open(&key).await {
+            Err(error) if error.kind == StorageErrorKind::Unsupported => {}
+            opened => {
+                let stored = opened.map_err(failed)?.map(|Opened { size, read }| {
+                    let contents = Box::new(move |range| of_cache(read(range), what));
+                    StoredNar { size, contents }
+                });
+                return Ok(stored);
+            }
+        }
         let Some(object) = self.storage.stat(&key).await.map_err(failed)? else { return Ok(None) };
         let storage = Arc::clone(&self.storage);
         let contents = Box::new(move |range| opened(storage, key, range, what));

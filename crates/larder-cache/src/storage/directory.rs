@@ -17,14 +17,20 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use larder_nix::{contents::Contents, read_ahead};
-use rustix::io::Errno;
+use larder_nix::{
+    contents::Contents,
+    read_ahead::{self, Blocking},
+};
+use rustix::{
+    fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
+    io::Errno,
+};
 use tempfile::NamedTempFile;
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use super::{
-    Draft, Entry, EntryStream, Key, Object, ObjectStream, Storage, StorageError, StorageErrorKind,
-    location::file_url, range,
+    Draft, Entry, EntryStream, Key, Object, ObjectStream, Opened, Storage, StorageError,
+    StorageErrorKind, location::file_url, range,
 };
 
 /// Where files lie until they have their name.
@@ -65,6 +71,19 @@ impl Directory {
         match spawn_blocking(move || work(&this)).await {
             Ok(done) => done.map_err(|error| StorageError::io(what, error)),
             Err(panicked) => Err(StorageError::new(StorageErrorKind::Permanent, what, panicked)),
+        }
+    }
+
+    /// Opens an object at once where all it takes is in memory, and on a thread that may wait where it is not:
+    /// handing it from thread to thread costs more than opening it.
+    async fn found(&self, key: &Key) -> Result<Option<(File, Metadata)>, StorageError> {
+        let path = self.path(key);
+        match open(&path, Blocking::Forbidden) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.blocking(self.what("reading", key), move |_| open(&path, Blocking::Allowed))
+                    .await
+            }
+            opened => opened.map_err(|error| StorageError::io(self.what("reading", key), error)),
         }
     }
 
@@ -207,14 +226,34 @@ fn is_absence(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
-/// An open file, if there is one.
-fn open(path: &Path) -> io::Result<Option<(File, Metadata)>> {
-    let file = match File::open(path) {
+/// An open file, if there is one. Where waiting is forbidden, an answer comes from memory or is an error of the kind
+/// `WouldBlock`.
+fn open(path: &Path, blocking: Blocking) -> io::Result<Option<(File, Metadata)>> {
+    let resolve = match blocking {
+        Blocking::Allowed => ResolveFlags::empty(),
+        Blocking::Forbidden => ResolveFlags::CACHED,
+    };
+    // Nobody writes to a pipe that somebody has put here.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let opened = match openat2(CWD, path, flags, Mode::empty(), resolve) {
+        // Where the call is unknown or not allowed.
+        Err(Errno::NOSYS | Errno::PERM) if blocking == Blocking::Allowed => File::open(path),
+        Err(Errno::NOSYS | Errno::PERM) => Err(io::ErrorKind::WouldBlock.into()),
+        opened => opened.map(File::from).map_err(io::Error::from),
+    };
+    let file = match opened {
         Err(error) if is_absence(&error) => return Ok(None),
         file => file?,
     };
     let metadata = file.metadata()?;
     Ok(metadata.is_file().then_some((file, metadata)))
+}
+
+fn contents(file: File, range: Range<u64>, what: String) -> ObjectStream {
+    let contents = read_ahead::stream(Contents::new(file, range));
+    Box::pin(
+        contents.map(move |chunk| chunk.map_err(|error| StorageError::io(what.clone(), error))),
+    )
 }
 
 #[async_trait]
@@ -224,29 +263,30 @@ impl Storage for Directory {
     }
 
     async fn stat(&self, key: &Key) -> Result<Option<Object>, StorageError> {
-        let path = self.path(key);
-        self.blocking(self.what("looking at", key), move |_| match fs::metadata(path) {
-            Err(error) if is_absence(&error) => Ok(None),
-            Err(error) => Err(error),
-            Ok(metadata) if metadata.is_file() => object(&metadata).map(Some),
-            Ok(_) => Ok(None),
-        })
-        .await
+        let opened = self.found(key).await?;
+        let found = opened.map(|(_, metadata)| object(&metadata)).transpose();
+        found.map_err(|error| StorageError::io(self.what("looking at", key), error))
     }
 
     async fn get(&self, key: &Key, limit: usize) -> Result<Option<Bytes>, StorageError> {
-        let path = self.path(key);
-        self.blocking(self.what("reading", key), move |_| {
-            let Some((file, metadata)) = open(&path)? else { return Ok(None) };
-            if metadata.len() > limit as u64 {
-                let what = format!("{} bytes, where {limit} are expected at most", metadata.len());
-                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        let Some((file, metadata)) = self.found(key).await? else { return Ok(None) };
+        let size = metadata.len();
+        let failed = |error| StorageError::io(self.what("reading", key), error);
+        if size > limit as u64 {
+            let what = format!("{size} bytes, where {limit} are expected at most");
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidData, what)));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        let chunks = read_ahead::stream(Contents::new(file, 0..size));
+        let mut chunks = std::pin::pin!(chunks);
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(failed)?;
+            if bytes.is_empty() && chunk.len() as u64 == size {
+                return Ok(Some(chunk));
             }
-            let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
-            io::Read::read_to_end(&mut io::Read::take(file, metadata.len()), &mut bytes)?;
-            Ok(Some(Bytes::from(bytes)))
-        })
-        .await
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Some(Bytes::from(bytes)))
     }
 
     async fn read(
@@ -254,16 +294,20 @@ impl Storage for Directory {
         key: &Key,
         range: Range<u64>,
     ) -> Result<Option<ObjectStream>, StorageError> {
-        let (path, what) = (self.path(key), self.what("reading", key));
-        let Some((file, metadata)) = self.blocking(what.clone(), move |_| open(&path)).await?
-        else {
-            return Ok(None);
-        };
+        let what = self.what("reading", key);
+        let Some((file, metadata)) = self.found(key).await? else { return Ok(None) };
         range::check(&range, metadata.len(), &what)?;
-        let contents = read_ahead::stream(Contents::new(file, range));
-        Ok(Some(Box::pin(
-            contents.map(move |chunk| chunk.map_err(|error| StorageError::io(what.clone(), error))),
-        )))
+        Ok(Some(contents(file, range, what)))
+    }
+
+    async fn open(&self, key: &Key) -> Result<Option<Opened>, StorageError> {
+        let Some((file, metadata)) = self.found(key).await? else { return Ok(None) };
+        let (what, size) = (self.what("reading", key), metadata.len());
+        let read = Box::new(move |part| match range::check(&part, size, &what) {
+            Ok(()) => contents(file, part, what),
+            Err(error) => Box::pin(stream::once(std::future::ready(Err(error)))),
+        });
+        Ok(Some(Opened { size, read }))
     }
 
     async fn put(&self, key: &Key, bytes: Bytes) -> Result<(), StorageError> {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::{TryStreamExt, stream};
 use larder_cache::{
     cache::{ByteStream, Cache, NarIdentity},
-    compression::{self, Packing},
+    compression::{Packer, Packing},
     source::object_storage::{Incoming, ObjectStorage},
     storage::Storage,
 };
@@ -21,7 +21,6 @@ use larder_formats::{
     narinfo::{Compression, NarInfo},
     store_path::StorePath,
 };
-use tokio::io::AsyncReadExt;
 
 use crate::{
     clock::Hand,
@@ -51,8 +50,9 @@ pub(crate) async fn upload(
     references: &[usize],
 ) -> Upload {
     let nar = nar_of(contents);
-    let mut bytes = Vec::new();
-    compression::packed(packing, &*nar).read_to_end(&mut bytes).await.unwrap();
+    let mut packer = Packer::new(packing, nar.len() as u64, 1).unwrap();
+    let mut bytes = packer.write(&nar).unwrap();
+    bytes.extend(packer.finish().unwrap());
     named(number, &nar, bytes, packing.compression(), references)
 }
 

@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    time::Duration,
+    fs, thread,
+    time::{Duration, Instant},
 };
 
 use larder_testkit::{
-    Nix, NixVersion, Program, TestStore, Tree, nix::workspace_root, tree::random_bytes,
+    Nix, NixVersion, Program, TestStore, Tree, nix::workspace_root, scratch::scratch,
+    tree::random_bytes,
 };
 use rustix::process::Signal;
 
@@ -17,6 +18,7 @@ use crate::{
     metrics_under_load::small_store,
     secure::Secure,
     support::{Server, parse},
+    uploads::cache,
 };
 
 /// What the test has asked of a server, and what came.
@@ -342,7 +344,15 @@ fn every_route_is_counted_as_an_endpoint_of_its_own_name() {
 #[test]
 fn the_table_of_the_documentation_names_each_metric_and_its_labels() {
     let store = small_store();
-    let server = Server::of(&store);
+    let folder = scratch("cache");
+    let place = folder.path().display().to_string();
+    let server = Server::with(&store, &(cache("main", &place, "") + "[push]\nto = [\"main\"]\n"));
+    // It is looked at once a second what waits to be pushed.
+    let begun = Instant::now();
+    while !Page::of(server.address()).families().contains_key("larder_push_waiting_paths") {
+        assert!(begun.elapsed() < Duration::from_secs(30), "nobody looks what waits");
+        thread::sleep(Duration::from_millis(50));
+    }
     http::get(server.address(), "/health");
     for _ in 0..2 {
         http::get(server.address(), &format!("/{NOWHERE}.narinfo"));

@@ -63,6 +63,11 @@ impl Round {
 
     /// Goes on until told to stop.
     pub(super) async fn go_on(mut self, stop: CancellationToken) {
+        // There from the beginning: who reads a page sees nothing happen before a series is there.
+        let labels = [("cache", self.settings.name.to_string())];
+        for name in [PUSHED, PUSHED_BYTES, FAILURES] {
+            metrics::counter!(name, &labels).increment(0);
+        }
         // What was refused is looked at anew: the configuration may allow it now.
         self.state.write(&self.work.config, &self.settings.name);
         tokio::select! {

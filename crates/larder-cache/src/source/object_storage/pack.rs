@@ -2,23 +2,22 @@
 
 use std::io;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use larder_formats::{
-    hash::{Sha256, Sha256Hasher},
+    hash::Sha256,
     nar::{Listing, NarError},
     nar_file::{NarFile, Suffix},
     narinfo::{Compression, NarInfo},
 };
 use larder_nix::read_ahead::CHUNK;
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio_util::io::StreamReader;
 
 use super::{ObjectStorage, layout, watcher::Watcher};
 use crate::{
     cache::ByteStream,
-    compression::{self, Packing},
+    compression::{Packer, Packing},
+    hashing::Hasher,
     lease::LeaseError,
     names::Names,
     on_a_thread::{Lost, on_a_thread},
@@ -129,7 +128,11 @@ impl ObjectStorage {
         passed: impl FnMut(usize) + Send + 'static,
     ) -> Result<(Packed, Box<dyn Draft>), PackError> {
         let draft = self.storage.draft().await?;
-        let (found, mut packed, draft) = on_a_thread(pack(nar, packing, draft, passed)).await??;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = u32::try_from(threads).unwrap_or(u32::MAX);
+        let packer = Packer::new(packing, info.nar_size, threads).map_err(PackError::Read)?;
+        let work = pack(nar, (packing, packer), draft, passed);
+        let (found, mut packed, draft) = on_a_thread(work).await??;
         if found != info.nar_hash {
             let path = self.info.store_dir.display(&info.store_path);
             return Err(PackError::Changed { path, found, expected: info.nar_hash });
@@ -155,51 +158,61 @@ impl ObjectStorage {
 
 /// The NAR's hash, and what it was packed into.
 async fn pack(
-    nar: ByteStream,
-    packing: Packing,
-    mut draft: Box<dyn Draft>,
+    mut nar: ByteStream,
+    (packing, mut packer): (Packing, Packer),
+    draft: Box<dyn Draft>,
     mut passed: impl FnMut(usize) + Send + 'static,
 ) -> Result<(Sha256, Packed, Box<dyn Draft>), PackError> {
     let mut watcher = Watcher::new();
-    let watched = nar.map(|chunk| {
-        let chunk = chunk.map_err(io::Error::other)?;
+    // A NAR that is not packed is its file, and has been hashed once by the end.
+    let hasher = (packing != Packing::None).then(Hasher::new);
+    let mut file = Writing { draft, hasher, size: 0, waiting: BytesMut::new() };
+    while let Some(chunk) = nar.next().await {
+        let chunk = chunk.map_err(io::Error::other).map_err(PackError::Read)?;
         passed(chunk.len());
-        watcher.see(&chunk).map_err(io::Error::other)?;
-        Ok::<_, io::Error>(chunk)
-    });
-    let mut file = compression::packed(packing, StreamReader::new(watched));
-    let (hash, file_size) = write(&mut *file, &mut *draft).await?;
-    drop(file);
+        watcher.see(&chunk)?;
+        file.add(packer.write(&chunk).map_err(PackError::Read)?).await?;
+    }
     let seen = watcher.finish()?;
+    file.add(packer.finish().map_err(PackError::Read)?).await?;
+    file.flush().await?;
     let compression = packing.compression();
+    let hash = file.hasher.map_or(seen.hash, Hasher::finish);
     let packed = Packed {
         file: NarFile { hash, suffix: Suffix::of(compression) },
-        file_size,
+        file_size: file.size,
         compression,
         listing: seen.listing,
         held: Timestamp::MAX,
     };
-    Ok((seen.hash, packed, draft))
+    Ok((seen.hash, packed, file.draft))
 }
 
-/// Writes a file to its end; its hash and size.
-async fn write(
-    file: &mut (dyn AsyncRead + Send + Unpin),
-    draft: &mut dyn Draft,
-) -> Result<(Sha256, u64), PackError> {
-    let (mut hasher, mut size) = (Sha256Hasher::new(), 0);
-    loop {
-        let mut chunk = BytesMut::with_capacity(CHUNK);
-        while chunk.len() < CHUNK {
-            if file.read_buf(&mut chunk).await.map_err(PackError::Read)? == 0 {
-                break;
-            }
+/// A file on its way into a draft, in pieces of a size that is worth the way.
+struct Writing {
+    draft: Box<dyn Draft>,
+    hasher: Option<Hasher>,
+    size: u64,
+    waiting: BytesMut,
+}
+
+impl Writing {
+    async fn add(&mut self, bytes: Vec<u8>) -> Result<(), PackError> {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&bytes);
         }
-        if chunk.is_empty() {
-            return Ok((hasher.finish(), size));
+        self.size += bytes.len() as u64;
+        if self.waiting.is_empty() && bytes.len() >= CHUNK {
+            return Ok(self.draft.write(Bytes::from(bytes)).await?);
         }
-        hasher.update(&chunk);
-        size += chunk.len() as u64;
-        draft.write(chunk.freeze()).await?;
+        self.waiting.extend_from_slice(&bytes);
+        if self.waiting.len() >= CHUNK { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<(), PackError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        Ok(self.draft.write(self.waiting.split().freeze()).await?)
     }
 }

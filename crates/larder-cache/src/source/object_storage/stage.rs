@@ -9,7 +9,7 @@ use std::{io, pin::Pin};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, TryStreamExt};
 use larder_formats::{
-    hash::{Sha256, Sha256Hasher},
+    hash::Sha256,
     nar::{Listing, NarError},
     nar_file::NarFile,
     narinfo::Compression,
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     compression::{self, UnsupportedCompression},
+    hashing::Hasher,
     lease::LeaseError,
     names::Names,
     on_a_thread::{Lost, on_a_thread},
@@ -225,7 +226,7 @@ async fn examined(
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(AHEAD);
     let unpacked = unpack(compression, ReceiverStream::new(receiver), limits.nar_size);
     let unpacked = tokio::spawn(on_a_thread(unpacked));
-    let (mut hasher, mut file_size) = (Sha256Hasher::new(), 0);
+    let (mut hasher, mut file_size) = (Hasher::new(), 0);
     loop {
         let Some(chunk) = (match first.take() {
             Some(first) => Some(first),

@@ -1,9 +1,11 @@
 //! What a NAR is, found out while it passes.
 
 use larder_formats::{
-    hash::{Sha256, Sha256Hasher},
+    hash::Sha256,
     nar::{Decoder, Listing, ListingBuilder, NarError},
 };
+
+use crate::hashing::Hasher;
 
 /// Files, folders and symlinks in a listing that is made on the way. What has more is listed when somebody asks for
 /// it: a listing is held in memory.
@@ -11,7 +13,7 @@ const LISTED: usize = 200_000;
 
 /// Sees a NAR's bytes.
 pub(super) struct Watcher {
-    hasher: Sha256Hasher,
+    hasher: Hasher,
     decoder: Decoder,
     size: u64,
     listing: Option<ListingBuilder>,
@@ -30,7 +32,7 @@ pub(super) struct Seen {
 impl Watcher {
     pub(super) fn new() -> Self {
         Self {
-            hasher: Sha256Hasher::new(),
+            hasher: Hasher::new(),
             decoder: Decoder::new(),
             size: 0,
             listing: Some(ListingBuilder::new()),
