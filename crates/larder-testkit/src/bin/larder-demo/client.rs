@@ -105,8 +105,10 @@ impl Client {
         });
         told.for_each(|line| story.say(&shorten(line)));
         let now = self.machine.built_here();
-        let built: Vec<String> =
+        let mut built: Vec<String> =
             now.difference(&built).map(|path| name_of(path).to_owned()).collect();
+        // By name: the hashes before it are other ones on each machine.
+        built.sort();
         let list = if built.is_empty() { "nothing".to_owned() } else { built.join(", ") };
         // A flake is evaluated here, which needs all of nixpkgs' files.
         let source = if self.edit.is_some() { ", nixpkgs' own source included" } else { "" };
