@@ -85,7 +85,7 @@ pub fn recognised(first: &[u8]) -> Compression {
     if first.starts_with(&[0x1f, 0x8b]) { Compression::Gzip } else { Compression::None }
 }
 
-/// NARs up to this size are held and packed as a whole, which takes a fifth less time than piece by piece and makes
+/// NARs up to this size are held and packed as a whole, which takes a sixth less time than piece by piece and makes
 /// them a little smaller.
 const WHOLE: u64 = 16 * 1024 * 1024;
 

@@ -20,7 +20,7 @@ pub(crate) fn nix() -> NixEnvironment {
 
 /// What Nix tells its post-build-hook.
 pub(crate) struct Built {
-    /// `OUT_PATHS`: the outputs' store paths, with spaces between. Empty before Nix 2.9.
+    /// `OUT_PATHS`: the outputs' store paths, with spaces between. Nix 2.8 leaves it empty.
     pub(crate) outputs: String,
     /// `DRV_PATH`.
     pub(crate) derivation: String,

@@ -105,8 +105,8 @@ pub(crate) async fn watch(config: &Config, stop: CancellationToken) -> Result<()
 }
 
 /// Whether somebody sends what waits.
-pub(crate) fn is_at_work(config: &Config) -> bool {
-    matches!(RunLock::take(&lock_file(config), clock::now()), Err(RunLockError::Held { .. }))
+pub(crate) fn is_at_work(config: &Config) -> Result<bool, Error> {
+    RunLock::is_held(&lock_file(config)).map_err(|error| Error::Path(error.to_string()))
 }
 
 /// Says what the counts mean.

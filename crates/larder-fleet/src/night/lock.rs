@@ -7,10 +7,14 @@ use std::{
     fs::{File, OpenOptions},
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use jiff::Timestamp;
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 
 /// Held while a run is under way.
 #[derive(Debug)]
@@ -51,8 +55,8 @@ impl RunLock {
             .write(true)
             .open(path)
             .map_err(io)?;
-        if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            if error != rustix::io::Errno::WOULDBLOCK {
+        if let Err(error) = exclusive(&file) {
+            if error != Errno::WOULDBLOCK {
                 return Err(io(error.into()));
             }
             let mut holder = String::new();
@@ -65,4 +69,31 @@ impl RunLock {
         writeln!(file, "process {} since {now:.0}", std::process::id()).map_err(io)?;
         Ok(Self { _file: file })
     }
+
+    /// Whether somebody holds the lock that is this file. Needs no right but to read it, and changes nothing.
+    pub fn is_held(path: &Path) -> Result<bool, RunLockError> {
+        let io = |source| RunLockError::Io { path: path.to_owned(), source };
+        let file = match File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            file => file.map_err(io)?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            looked => looked.map(|()| false).map_err(|error| io(error.into())),
+        }
+    }
+}
+
+/// Locks it. Whoever only looks holds it for a moment, too.
+fn exclusive(file: &File) -> Result<(), Errno> {
+    const LOOK: Duration = Duration::from_millis(20);
+    let mut locked = flock(file, FlockOperation::NonBlockingLockExclusive);
+    for _ in 0..5 {
+        if locked != Err(Errno::WOULDBLOCK) {
+            break;
+        }
+        std::thread::sleep(LOOK);
+        locked = flock(file, FlockOperation::NonBlockingLockExclusive);
+    }
+    locked
 }

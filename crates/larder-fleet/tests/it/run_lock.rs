@@ -64,3 +64,26 @@ fn a_folder_that_cannot_be_made_is_named() {
     let error = RunLock::take(&state.join("run.lock"), time("2026-01-01T03:00:00Z")).unwrap_err();
     assert!(error.to_string().contains(&state.display().to_string()), "{error}");
 }
+
+#[test]
+fn whoever_only_looks_is_told_and_is_in_nobodys_way() {
+    let dir = scratch("lock");
+    let file = dir.path().join("run.lock");
+    assert!(!RunLock::is_held(&file).unwrap());
+    assert!(!file.exists(), "looking makes nothing");
+    let lock = RunLock::take(&file, time("2026-01-01T03:00:00Z")).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(RunLock::is_held(&file).unwrap());
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    drop(lock);
+    assert!(!RunLock::is_held(&file).unwrap());
+    // Many who look do not keep the next one from taking it.
+    let looking = thread::spawn({
+        let file = file.clone();
+        move || (0..2000).for_each(|_| _ = RunLock::is_held(&file))
+    });
+    for _ in 0..20 {
+        RunLock::take(&file, time("2026-01-01T04:00:00Z")).unwrap();
+    }
+    looking.join().unwrap();
+}

@@ -25,7 +25,7 @@ pub(crate) fn run(context: &Context, _: &Arguments) -> Done {
 }
 
 fn hand_in(context: &Context) -> Result<(), Error> {
-    let config = match context.config() {
+    let config = match context.config_or_defaults() {
         Ok(config) if config.push.to.is_empty() => return Err(Error::NowhereToPush),
         Ok(config) => config,
         // Where it is to go can be put right later.
@@ -40,7 +40,7 @@ fn hand_in(context: &Context) -> Result<(), Error> {
     Ok(wiring::queue(&config)?.add(&paths)?)
 }
 
-/// The outputs. Nix before 2.9 names only the derivation.
+/// The outputs. Nix 2.8 names only the derivation.
 fn named(layout: &StoreLayout, built: &Built) -> Result<Vec<StorePath>, Error> {
     let parse = |text: &str| {
         layout.store_dir.parse(text).map_err(|error| Error::Path(format!("{text}: {error}")))

@@ -33,27 +33,27 @@ pub(super) async fn go_on(work: Arc<Work>, stop: CancellationToken) {
     }
 }
 
-/// Hands out what was handed in.
+/// Hands out what was handed in. One path that cannot be keeps none of the others waiting.
 pub(super) fn hand_out(work: &Work) -> Result<(), Error> {
     let caches: Vec<&str> = work.config.push.to.iter().map(|name| name.as_str()).collect();
-    for Waiting { path, .. } in work.queue.handed_in()? {
+    let one = |Waiting { path, .. }: Waiting| {
         let stands_for = stands_for(work, &path)?;
         if stands_for.is_empty() {
             tracing::warn!("{path} was to be pushed, and is no longer in the store");
         }
-        work.queue.hand_out(&path, &stands_for, &caches)?;
-    }
-    Ok(())
+        Ok(work.queue.hand_out(&path, &stands_for, &caches)?)
+    };
+    work.queue.handed_in()?.into_iter().map(one).fold(Ok(()), Result::and)
 }
 
 /// The path itself, or what a derivation has built.
 fn stands_for(work: &Work, path: &StorePath) -> Result<Vec<StorePath>, DatabaseError> {
-    let mut paths = match path.is_derivation() {
+    let mut valid = Vec::new();
+    let paths = match path.is_derivation() {
         true => work.database.outputs(path)?.into_values().collect(),
         false => vec![path.clone()],
     };
-    let mut valid = Vec::with_capacity(paths.len());
-    for path in paths.drain(..) {
+    for path in paths {
         if work.database.is_valid(&path)? {
             valid.push(path);
         }

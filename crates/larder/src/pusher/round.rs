@@ -81,7 +81,6 @@ impl Round {
         let mut push = None;
         loop {
             let pass = self.pass(&mut push, &quiet()).await;
-            self.measure();
             let trouble = match pass {
                 Ok(Pass::Idle) => {
                     // Connections and leases are not kept for nothing.
@@ -147,7 +146,9 @@ impl Round {
         let cache = self.settings.name.as_str();
         let mut due = Vec::new();
         let mut gone = Vec::new();
-        for Waiting { path, .. } in self.work.queue.waiting(cache)? {
+        let waiting = self.work.queue.waiting(cache)?;
+        self.measure(&waiting);
+        for Waiting { path, .. } in waiting {
             if self.state.refused.contains_key(&path.to_string()) {
                 continue;
             }
@@ -218,11 +219,7 @@ impl Round {
         }
     }
 
-    fn measure(&self) {
-        let Ok(waiting) = block_in_place(|| self.work.queue.waiting(self.settings.name.as_str()))
-        else {
-            return;
-        };
+    fn measure(&self, waiting: &[Waiting]) {
         let oldest = waiting.first().map_or(Timestamp::UNIX_EPOCH, |first| first.since);
         let labels = [("cache", self.settings.name.to_string())];
         // Paths and seconds are few enough.

@@ -30,7 +30,7 @@ pub(super) async fn watch(context: &Context, config: &Config) -> Result<Done, Er
 pub(super) fn status(config: &Config) -> Result<Done, Error> {
     let queue = wiring::queue(config)?;
     let database = Database::open(&wiring::layout(config)?)?;
-    let at_work = pusher::is_at_work(config);
+    let at_work = pusher::is_at_work(config)?;
     let mut is_good = true;
     let mut lines = Vec::new();
     for name in caches(config, &queue)? {
