@@ -29,7 +29,7 @@ pub use self::{
     http::Http,
     key::{Key, KeyError},
     location::{HttpLocation, Location, LocationError, S3Location, S3Scheme, SftpLocation},
-    options::{Credentials, OpenOptions, S3Keys, Secret},
+    options::{Credentials, OpenOptions, Patience, S3Keys, Secret},
     remote::Remote,
     sftp::Sftp,
 };
@@ -98,6 +98,23 @@ pub trait Storage: Send + Sync + Debug {
         let what = format!("opening {key} in {}", self.url());
         Err(StorageError::new(StorageErrorKind::Unsupported, what, "this place opens nothing"))
     }
+
+    /// An object by the link that another one has to it (a narinfo's URL), from a byte on to its end. A server
+    /// understands what Nix understands: relative to the cache, with a query, or absolute.
+    async fn follow(&self, link: &str, from: u64) -> Result<Option<ObjectStream>, StorageError> {
+        let no_key = |error| {
+            let what = format!("reading {link:?} in {}", self.url());
+            StorageError::new(StorageErrorKind::Permanent, what, error)
+        };
+        let key = Key::new(link).map_err(no_key)?;
+        match self.stat(&key).await? {
+            Some(object) => self.read(&key, from.min(object.size)..object.size).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Connections that stand may lead nowhere any more: the network has changed.
+    fn reconnect(&self) {}
 
     /// Writes a small object, in place of what was there. When this returns, it is there to stay.
     async fn put(&self, key: &Key, bytes: Bytes) -> Result<(), StorageError>;

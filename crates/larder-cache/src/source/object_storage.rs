@@ -163,25 +163,50 @@ impl ObjectStorage {
         Listing::parse(text).map(Some).map_err(malformed)
     }
 
-    /// Part of the file that a narinfo's URL leads to, with the whole one's size.
-    async fn file_of(
+    /// The file that a narinfo's URL leads to, from a byte on to its end.
+    ///
+    /// # Errors
+    /// When the place does not tell.
+    pub async fn file_of(
         &self,
         info: &NarInfo,
-        range: Option<Range<u64>>,
-    ) -> Result<Option<ObjectStream>, CacheError> {
-        let key = named(Key::new(&info.url))?;
-        let what = self.what("reading", &key);
-        let failed = |error| CacheError::new(what.clone(), error);
-        let range = match range {
-            Some(range) => range,
-            None => {
-                let Some(object) = self.storage.stat(&key).await.map_err(failed)? else {
-                    return Ok(None);
-                };
-                0..object.size
-            }
-        };
-        self.storage.read(&key, range).await.map_err(failed)
+        from: u64,
+    ) -> Result<Option<ByteStream>, CacheError> {
+        let what = || format!("reading {} in {}", info.url, self.storage.url());
+        let file = self.storage.follow(&info.url, from).await;
+        let file = file.map_err(|error| CacheError::new(what(), error))?;
+        Ok(file.map(|file| of_cache(file, what())))
+    }
+
+    /// The NAR that a narinfo of this cache speaks of, as [`Cache::nar`].
+    ///
+    /// # Errors
+    /// When the place does not tell.
+    pub async fn nar_of(
+        &self,
+        info: &NarInfo,
+        range: Range<u64>,
+    ) -> Result<Option<ByteStream>, CacheError> {
+        let start = if info.compression == Compression::None { range.start } else { 0 };
+        let Some(file) = self.file_of(info, start).await? else { return Ok(None) };
+        self.unpacked(info, file, range.start - start..range.end - start).map(Some)
+    }
+
+    /// Part of the NAR in a file that comes from its beginning.
+    ///
+    /// # Errors
+    /// When it is packed in a way that is not known here.
+    pub fn unpacked(
+        &self,
+        info: &NarInfo,
+        file: ByteStream,
+        range: Range<u64>,
+    ) -> Result<ByteStream, CacheError> {
+        let what = format!("reading {} in {}", info.url, self.storage.url());
+        let reader = StreamReader::new(file.map_err(std::io::Error::other));
+        let nar = compression::unpacked(info.compression, reader)
+            .map_err(|error| CacheError::new(what.clone(), error))?;
+        Ok(files::part(nar, range, what))
     }
 
     async fn get(&self, key: &Key, limit: usize) -> Result<Option<Bytes>, CacheError> {
@@ -221,16 +246,7 @@ impl Cache for ObjectStorage {
         if info.nar_hash != nar.nar_hash {
             return Ok(None);
         }
-        let what = format!("reading {} in {}", info.url, self.storage.url());
-        if info.compression == Compression::None {
-            let file = self.file_of(&info, Some(range)).await?;
-            return Ok(file.map(|file| of_cache(file, what)));
-        }
-        let Some(file) = self.file_of(&info, None).await? else { return Ok(None) };
-        let reader = StreamReader::new(file.map_err(std::io::Error::other));
-        let nar = compression::unpacked(info.compression, reader)
-            .map_err(|error| CacheError::new(what.clone(), error))?;
-        Ok(Some(files::part(nar, range, what)))
+        self.nar_of(&info, range).await
     }
 
     async fn nar_file(&self, name: &NarFile) -> Result<Option<StoredNar>, CacheError> {

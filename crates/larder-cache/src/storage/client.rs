@@ -2,29 +2,34 @@
 
 use std::{error::Error, time::Duration};
 
-use reqwest::redirect::Policy;
+use reqwest::{Identity, redirect::Policy};
 
-use super::{StorageError, StorageErrorKind};
+use super::{StorageError, StorageErrorKind, options::OpenOptions};
 
-/// Until a connection stands.
-const CONNECT: Duration = Duration::from_secs(10);
-
-/// A connection whose other end confirms nothing of what was sent for so long is given up. The total
-/// time of a transfer has no limit: a NAR may be large and a link slow.
+/// A connection whose other end confirms nothing of what was sent for so long is given up.
 const UNCONFIRMED: Duration = Duration::from_secs(30);
 
 /// A client, which follows redirects as the policy says.
-pub(super) fn client(redirects: Policy) -> Result<reqwest::Client, StorageError> {
-    reqwest::Client::builder()
-        .connect_timeout(CONNECT)
+pub(super) fn client(
+    redirects: Policy,
+    options: &OpenOptions,
+) -> Result<reqwest::Client, StorageError> {
+    let failed =
+        |what: &str, error| StorageError::new(StorageErrorKind::Permanent, what, root_cause(error));
+    let mut builder = reqwest::Client::builder();
+    if let Some(pem) = &options.client_certificate {
+        let identity = Identity::from_pem(pem.reveal().as_bytes());
+        builder = builder
+            .identity(identity.map_err(|error| failed("reading the client certificate", error))?);
+    }
+    builder
+        .connect_timeout(options.patience.connect)
         .tcp_user_timeout(UNCONFIRMED)
         .tcp_keepalive(Duration::from_secs(15))
         .redirect(redirects)
         .user_agent(concat!("larder/", env!("CARGO_PKG_VERSION")))
         .build()
-        .map_err(|error| {
-            StorageError::new(StorageErrorKind::Permanent, "preparing HTTPS", root_cause(error))
-        })
+        .map_err(|error| failed("preparing HTTPS", error))
 }
 
 /// The innermost reason, without the URL: reqwest's own text stops at "error sending request".

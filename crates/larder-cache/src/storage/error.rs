@@ -1,6 +1,6 @@
 //! What can go wrong in a place for objects.
 
-use std::{error::Error, io, sync::Arc};
+use std::{error::Error, io, sync::Arc, time::Duration};
 
 /// A place did not do what it was asked, or did not say what it did.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -8,6 +8,8 @@ use std::{error::Error, io, sync::Arc};
 pub struct StorageError {
     /// What kind of failure it is.
     pub kind: StorageErrorKind,
+    /// How long the place asks to be left alone, if it does.
+    pub pause: Option<Duration>,
     what: String,
     source: Arc<dyn Error + Send + Sync>,
 }
@@ -34,7 +36,12 @@ impl StorageError {
         what: impl Into<String>,
         source: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> Self {
-        Self { kind, what: what.into(), source: Arc::from(source.into()) }
+        Self { kind, pause: None, what: what.into(), source: Arc::from(source.into()) }
+    }
+
+    /// The same of a place that asks to be left alone for so long.
+    pub(super) fn with_pause(self, pause: Option<Duration>) -> Self {
+        Self { pause, ..self }
     }
 
     /// A failure of the system.

@@ -10,7 +10,12 @@
 mod failure;
 mod upload;
 
-use std::{fmt, ops::Range, time::Duration};
+use std::{
+    fmt,
+    ops::Range,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use backon::{ExponentialBuilder, Retryable};
@@ -35,12 +40,6 @@ use super::{
     spooled::{Spool, Whole},
 };
 
-/// Until an answer begins, when nothing was sent that would take the server time.
-const ANSWER: Duration = Duration::from_secs(30);
-
-/// Without a byte for so long, a transfer is given up.
-const STALLED: Duration = Duration::from_secs(60);
-
 /// Redirects followed for one read.
 const REDIRECTS: usize = 5;
 
@@ -51,7 +50,8 @@ pub struct Http {
     base: Url,
     url: String,
     credentials: Option<Credentials>,
-    reading: reqwest::Client,
+    /// Another one after the network has changed.
+    reading: Arc<RwLock<reqwest::Client>>,
     writing: reqwest::Client,
     options: OpenOptions,
 }
@@ -72,10 +72,9 @@ impl Http {
             base: location.url().clone(),
             url: location.to_string(),
             credentials: options.credentials.clone(),
-            // It takes our credentials off whenever a redirect leads to another host or port.
-            reading: client(Policy::limited(REDIRECTS))?,
+            reading: Arc::new(RwLock::new(reader(options)?)),
             // An upload that is redirected would be sent as a read, or to somebody else.
-            writing: client(Policy::none())?,
+            writing: client(Policy::none(), options)?,
             options: options.clone(),
         })
     }
@@ -84,14 +83,19 @@ impl Http {
         format!("{doing} {key} at {}", self.url)
     }
 
-    fn request(&self, client: &reqwest::Client, method: Method, key: &Key) -> RequestBuilder {
+    fn url_of(&self, key: &Key) -> Url {
         // Keys hold characters that mean something in a URL; each of their names stays one.
         let mut url = self.base.clone();
         if let Ok(mut names) = url.path_segments_mut() {
             names.pop_if_empty().extend(key.as_str().split('/'));
         }
+        url
+    }
+
+    fn request(&self, client: &reqwest::Client, method: Method, url: Url) -> RequestBuilder {
+        let ours = url.origin() == self.base.origin();
         let request = client.request(method, url);
-        match &self.credentials {
+        match self.credentials.as_ref().filter(|_| ours) {
             None => request,
             Some(Credentials::Token(token)) => request.bearer_auth(token.reveal()),
             Some(Credentials::Basic { user, password }) => {
@@ -104,16 +108,16 @@ impl Http {
     async fn ask(
         &self,
         method: Method,
-        key: &Key,
-        range: Option<&Range<u64>>,
+        url: &Url,
+        range: Option<&str>,
     ) -> Result<Option<Response>, Failure> {
         let attempt = || async {
-            let mut request = self.request(&self.reading, method.clone(), key);
+            let client = self.reading.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let mut request = self.request(&client, method.clone(), url.clone());
             if let Some(range) = range {
-                let bytes = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
-                request = request.header(RANGE, bytes);
+                request = request.header(RANGE, range);
             }
-            let answer = match timeout(ANSWER, request.send()).await {
+            let answer = match timeout(self.options.patience.answer, request.send()).await {
                 Ok(answer) => answer?,
                 Err(_) => return Err(Failure::Silence),
             };
@@ -123,28 +127,41 @@ impl Http {
                 _ => Err(Failure::of(&answer)),
             }
         };
-        retrying(attempt).await
+        retrying(self.options.patience.retries, attempt).await
     }
 
     /// Sends an object.
     async fn send(&self, key: &Key, whole: &Whole) -> Result<(), StorageError> {
         let attempt = || async {
-            let request = self.request(&self.writing, Method::PUT, key);
-            let answer = upload::send(request, whole, STALLED).await?;
+            let request = self.request(&self.writing, Method::PUT, self.url_of(key));
+            let answer = upload::send(request, whole, self.options.patience.stalled).await?;
             if answer.status().is_success() { Ok(()) } else { Err(Failure::of(&answer)) }
         };
-        retrying(attempt).await.map_err(|error| error.into_error(self.what("sending", key)))
+        let sent = retrying(self.options.patience.retries, attempt).await;
+        sent.map_err(|error| error.into_error(self.what("sending", key)))
+    }
+
+    /// The body as it comes, as long as it does.
+    fn body(&self, answer: Response, what: String) -> ObjectStream {
+        let chunks = chunks(answer, self.options.patience.stalled);
+        Box::pin(chunks.map(move |chunk| chunk.map_err(|error| error.into_error(what.clone()))))
     }
 }
 
-/// Tries again what may pass: four times in all, within half a minute unless the server asks for more.
+/// It takes our credentials off whenever a redirect leads to another host or port.
+fn reader(options: &OpenOptions) -> Result<reqwest::Client, StorageError> {
+    client(Policy::limited(REDIRECTS), options)
+}
+
+/// Tries again what may pass; three times take half a minute at most, unless the server asks for more.
 async fn retrying<T, F: Future<Output = Result<T, Failure>>>(
+    times: usize,
     attempt: impl FnMut() -> F,
 ) -> Result<T, Failure> {
     let pauses = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(250))
         .with_max_delay(Duration::from_secs(10))
-        .with_max_times(3)
+        .with_max_times(times)
         .with_jitter();
     attempt
         .retry(pauses)
@@ -154,15 +171,13 @@ async fn retrying<T, F: Future<Output = Result<T, Failure>>>(
         .await
 }
 
-/// The body as it comes, as long as it does.
-fn body(answer: Response, what: String) -> ObjectStream {
-    Box::pin(chunks(answer).map(move |chunk| chunk.map_err(|error| error.into_error(what.clone()))))
-}
-
-fn chunks(answer: Response) -> impl Stream<Item = Result<Bytes, Failure>> + Send {
-    stream::unfold(Some(answer), |answer| async {
+fn chunks(
+    answer: Response,
+    stalled: Duration,
+) -> impl Stream<Item = Result<Bytes, Failure>> + Send {
+    stream::unfold(Some(answer), move |answer| async move {
         let mut answer = answer?;
-        match timeout(STALLED, answer.chunk()).await {
+        match timeout(stalled, answer.chunk()).await {
             Err(_) => Some((Err(Failure::Silence), None)),
             Ok(Err(error)) => Some((Err(error.into()), None)),
             Ok(Ok(chunk)) => Some((Ok(chunk?), Some(answer))),
@@ -188,7 +203,7 @@ impl Storage for Http {
 
     async fn stat(&self, key: &Key) -> Result<Option<Object>, StorageError> {
         let what = || self.what("looking at", key);
-        let answer = self.ask(Method::HEAD, key, None).await;
+        let answer = self.ask(Method::HEAD, &self.url_of(key), None).await;
         let Some(answer) = answer.map_err(|error| error.into_error(what()))? else {
             return Ok(None);
         };
@@ -200,12 +215,12 @@ impl Storage for Http {
 
     async fn get(&self, key: &Key, limit: usize) -> Result<Option<Bytes>, StorageError> {
         let what = || self.what("reading", key);
-        let answer = self.ask(Method::GET, key, None).await;
+        let answer = self.ask(Method::GET, &self.url_of(key), None).await;
         let Some(answer) = answer.map_err(|error| error.into_error(what()))? else {
             return Ok(None);
         };
         let mut bytes = BytesMut::new();
-        let mut chunks = Box::pin(chunks(answer));
+        let mut chunks = Box::pin(chunks(answer, self.options.patience.stalled));
         while let Some(chunk) = chunks.next().await {
             bytes.extend_from_slice(&chunk.map_err(|error| error.into_error(what()))?);
             if bytes.len() > limit {
@@ -226,17 +241,44 @@ impl Storage for Http {
             let checked = found.map(|object| range::check(&range, object.size, &what));
             return Ok(checked.transpose()?.map(|()| Box::pin(stream::empty()) as ObjectStream));
         }
-        let answer = self.ask(Method::GET, key, Some(&range)).await;
+        let bytes = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
+        let answer = self.ask(Method::GET, &self.url_of(key), Some(&bytes)).await;
         let Some(answer) = answer.map_err(|error| error.into_error(what.clone()))? else {
             return Ok(None);
         };
         let length = range.end - range.start;
         if answer.status() == StatusCode::PARTIAL_CONTENT {
-            return Ok(Some(range::exactly(body(answer, what.clone()), length, what)));
+            return Ok(Some(range::exactly(self.body(answer, what.clone()), length, what)));
         }
         // It sends all of it, whatever was asked for: what comes before is dropped here.
-        let all = body(answer, what.clone());
+        let all = self.body(answer, what.clone());
         Ok(Some(range::exactly(range::cut(all, range), length, what)))
+    }
+
+    async fn follow(&self, link: &str, from: u64) -> Result<Option<ObjectStream>, StorageError> {
+        let what = format!("reading {link} at {}", self.url);
+        let url = self.base.join(link).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let url = url.ok_or_else(|| {
+            let reason = "that is no address by HTTP";
+            StorageError::new(StorageErrorKind::Permanent, what.clone(), reason)
+        })?;
+        let bytes = (from > 0).then(|| format!("bytes={from}-"));
+        let answer = self.ask(Method::GET, &url, bytes.as_deref()).await;
+        let Some(answer) = answer.map_err(|error| error.into_error(what.clone()))? else {
+            return Ok(None);
+        };
+        let whole = answer.status() != StatusCode::PARTIAL_CONTENT;
+        let body = self.body(answer, what);
+        Ok(Some(if whole { range::cut(body, from..u64::MAX) } else { body }))
+    }
+
+    fn reconnect(&self) {
+        match reader(&self.options) {
+            Ok(client) => {
+                *self.reading.write().unwrap_or_else(PoisonError::into_inner) = client;
+            }
+            Err(error) => tracing::warn!(%error, "the connections of before are used on"),
+        }
     }
 
     async fn put(&self, key: &Key, bytes: Bytes) -> Result<(), StorageError> {

@@ -1,7 +1,7 @@
 //! What opening a place may need beside its address: secrets, which no address holds, and choices of
 //! the machine that opens it.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, time::Duration};
 
 /// How to open a place. What is not given is found as each kind of place usually finds it.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,36 @@ pub struct OpenOptions {
     pub s3_keys: Option<S3Keys>,
     /// A configuration file for ssh, instead of the user's own.
     pub ssh_config: Option<PathBuf>,
+    /// A certificate and its private key in PEM, by which a server by HTTPS knows who asks.
+    pub client_certificate: Option<Secret>,
+    /// How long servers are waited for.
+    pub patience: Patience,
+}
+
+/// How long a server or a bucket is waited for, and how often it is asked. The total time of a transfer has no
+/// limit: a NAR may be large and a link slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Until a connection stands.
+    pub connect: Duration,
+    /// Until an answer begins, when nothing was sent that would take the server time.
+    pub answer: Duration,
+    /// Without a byte for so long, a transfer is given up.
+    pub stalled: Duration,
+    /// How often what may pass is tried again.
+    pub retries: usize,
+}
+
+impl Default for Patience {
+    /// For work that has time, and should not fail for a moment's trouble.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            answer: Duration::from_secs(30),
+            stalled: Duration::from_secs(60),
+            retries: 3,
+        }
+    }
 }
 
 /// A text that is never shown.

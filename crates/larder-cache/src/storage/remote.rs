@@ -51,21 +51,15 @@ const PARTS_AT_ONCE: usize = 4;
 /// Requests under way at once.
 const AT_ONCE: usize = 64;
 
-/// For what brings no object (looking, removing, signing), and until an object's first bytes come.
-const ANSWER: Duration = Duration::from_secs(30);
-
 /// For sending a part, or for the next page of a listing. A dead connection is noticed far sooner.
 const PART_SENT: Duration = Duration::from_secs(300);
-
-/// Without a byte for so long, a read is given up.
-const STALLED: Duration = Duration::from_secs(60);
 
 /// A bucket.
 #[derive(Clone)]
 pub struct Remote {
     operator: Operator,
     url: String,
-    spool: OpenOptions,
+    options: OpenOptions,
 }
 
 impl fmt::Debug for Remote {
@@ -91,23 +85,24 @@ impl Remote {
         };
         let operator = operator.map_err(|error| failure(format!("opening {url}"), error))?;
         // A store sends to no other place; whoever answers with a redirect is not the store.
-        let transport = ReqwestTransport::new(client(Policy::none())?);
+        let transport = ReqwestTransport::new(client(Policy::none(), options)?);
         let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
         Ok(Self::over(operator.with_context(context), &url, options.clone()))
     }
 
     fn over(operator: Operator, url: &str, options: OpenOptions) -> Self {
+        let patience = options.patience;
         let operator = operator
-            .layer(TimeoutLayer::new().with_timeout(ANSWER).with_io_timeout(PART_SENT))
+            .layer(TimeoutLayer::new().with_timeout(patience.answer).with_io_timeout(PART_SENT))
             .layer(
                 RetryLayer::new()
                     .with_jitter()
                     .with_min_delay(Duration::from_millis(200))
                     .with_max_delay(Duration::from_secs(10))
-                    .with_max_times(4),
+                    .with_max_times(patience.retries),
             )
             .layer(ConcurrentLimitLayer::new(AT_ONCE));
-        Self { operator, url: url.to_owned(), spool: options }
+        Self { operator, url: url.to_owned(), options }
     }
 
     fn what(&self, doing: &str, key: &Key) -> String {
@@ -130,7 +125,7 @@ impl Remote {
             let first = stream.try_next().await.map_err(as_opendal)?;
             Ok((first, stream))
         };
-        match timeout(ANSWER, reading).await {
+        match timeout(self.options.patience.answer, reading).await {
             Err(_) => Err(stalled(what())),
             Ok(Ok(begun)) => Ok(Some(begun)),
             Ok(Err(error)) if is_missing(&error) => Ok(None),
@@ -265,10 +260,11 @@ impl Storage for Remote {
 
     async fn get(&self, key: &Key, limit: usize) -> Result<Option<Bytes>, StorageError> {
         let Some((first, mut rest)) = self.begin(key, None).await? else { return Ok(None) };
+        let patience = self.options.patience;
         let what = || self.what("reading", key);
         let mut bytes = BytesMut::from(first.unwrap_or_default());
         while bytes.len() <= limit {
-            match timeout(STALLED, rest.try_next()).await {
+            match timeout(patience.stalled, rest.try_next()).await {
                 Err(_) => return Err(stalled(what())),
                 Ok(Err(error)) => return Err(failure(what(), as_opendal(error))),
                 Ok(Ok(None)) => return Ok(Some(bytes.freeze())),
@@ -292,12 +288,12 @@ impl Storage for Remote {
         let Some((first, rest)) = self.begin(key, Some(range.clone())).await? else {
             return Ok(None);
         };
-        let stalling = what.clone();
+        let (stalling, patience) = (what.clone(), self.options.patience);
         let rest = stream::unfold(Some(rest), move |rest| {
             let what = stalling.clone();
             async move {
                 let mut rest = rest?;
-                match timeout(STALLED, rest.try_next()).await {
+                match timeout(patience.stalled, rest.try_next()).await {
                     Err(_) => Some((Err(stalled(what)), None)),
                     Ok(Err(error)) => Some((Err(failure(what, as_opendal(error))), None)),
                     Ok(Ok(bytes)) => Some((Ok(bytes?), Some(rest))),
@@ -313,7 +309,7 @@ impl Storage for Remote {
     }
 
     async fn draft(&self) -> Result<Box<dyn Draft>, StorageError> {
-        let spool = Spool::new(self.spool.spool.clone());
+        let spool = Spool::new(self.options.spool.clone());
         Ok(Box::new(SpooledDraft { remote: self.clone(), spool }))
     }
 

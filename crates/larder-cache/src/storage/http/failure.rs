@@ -74,6 +74,7 @@ impl Failure {
     /// As an error of the place, when that was asked of it.
     pub(super) fn into_error(self, what: String) -> StorageError {
         let kind = self.kind();
+        let pause = Some(self.asked_pause()).filter(|pause| !pause.is_zero());
         let reason = match self {
             Self::Ours(error) => return StorageError::io(what, error),
             Self::Connection(reason) => reason,
@@ -83,7 +84,7 @@ impl Failure {
                 None => format!("the server says {status}"),
             },
         };
-        StorageError::new(kind, what, reason)
+        StorageError::new(kind, what, reason).with_pause(pause)
     }
 }
 
