@@ -81,6 +81,12 @@ impl CacheError {
     pub fn new(what: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { what: what.into(), source: Arc::from(source.into()) }
     }
+
+    /// The failure itself, where it is of that kind.
+    #[must_use]
+    pub fn cause<E: Error + 'static>(&self) -> Option<&E> {
+        self.source.downcast_ref()
+    }
 }
 
 /// Something that answers for store paths.
@@ -101,6 +107,11 @@ pub trait Cache: Send + Sync {
 
     /// What is known about a path.
     async fn narinfo(&self, hash: StorePathHash) -> Result<Option<Arc<NarInfo>>, CacheError>;
+
+    /// What is known about exactly this NAR. A cache of several may have another one of the path besides.
+    async fn narinfo_of(&self, nar: NarIdentity) -> Result<Option<Arc<NarInfo>>, CacheError> {
+        Ok(self.narinfo(nar.path).await?.filter(|info| info.nar_hash == nar.nar_hash))
+    }
 
     /// The bytes of a NAR, uncompressed, from `range.start` up to and without `range.end`. A range that
     /// reaches beyond the NAR's end is an error of the stream.

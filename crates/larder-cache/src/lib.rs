@@ -14,6 +14,7 @@ pub mod names;
 pub mod on_a_thread;
 pub mod packed;
 pub mod pin;
+pub mod proxy;
 pub mod push;
 pub mod queue;
 pub mod record;

@@ -15,7 +15,7 @@ use std::str::FromStr;
 use serde_json::{Map, Value, json};
 
 use crate::hash::{HashError, Sha256};
-use crate::signature::{SecretKey, Signature};
+use crate::signature::{PublicKey, SecretKey, Signature};
 use crate::store_path::{StorePath, StorePathError, check_name};
 
 pub use self::parse::RealisationError;
@@ -116,6 +116,16 @@ impl Realisation {
                 vec![json!({ "key": key, "value": value }).to_string()]
             }
         }
+    }
+
+    /// Whether one of these keys signed it.
+    #[must_use]
+    pub fn is_trusted_by(&self, keys: &[PublicKey]) -> bool {
+        let texts = self.fingerprints();
+        let signed = |signature: &Signature, key: &PublicKey| {
+            texts.iter().any(|text| key.verify(text.as_bytes(), signature))
+        };
+        self.signatures.iter().any(|it| keys.iter().any(|key| signed(it, key)))
     }
 
     /// Adds a key's signatures, keeping those it has.

@@ -38,10 +38,11 @@ pub(crate) async fn nar(
         // What lies under such a name never changes.
         return stored::answer(nar, &format!("\"{}\"", name.hash.to_nix32()), &method, &headers);
     };
-    let info = site.cache.narinfo(path).await?.ok_or(WebError::Absent)?;
-    if nar_hash.is_some_and(|promised| promised != info.nar_hash) {
-        return Err(WebError::Absent);
-    }
+    let info = match nar_hash {
+        Some(nar_hash) => site.cache.narinfo_of(NarIdentity { path, nar_hash }).await?,
+        None => site.cache.narinfo(path).await?,
+    };
+    let info = info.ok_or(WebError::Absent)?;
     let identity = NarIdentity { path, nar_hash: info.nar_hash };
     let size = info.nar_size;
     let etag = format!("\"{}\"", info.nar_hash.to_nix32());

@@ -56,6 +56,10 @@ impl<C: Cache> Cache for Metered<C> {
         count("narinfo", self.0.narinfo(hash).await, Option::is_some)
     }
 
+    async fn narinfo_of(&self, nar: NarIdentity) -> Result<Option<Arc<NarInfo>>, CacheError> {
+        count("narinfo", self.0.narinfo_of(nar).await, Option::is_some)
+    }
+
     async fn nar(
         &self,
         nar: NarIdentity,

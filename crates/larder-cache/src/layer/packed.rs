@@ -55,6 +55,12 @@ impl<C: Cache> Cache for Packed<C> {
         Ok(Some(info))
     }
 
+    async fn narinfo_of(&self, nar: NarIdentity) -> Result<Option<Arc<NarInfo>>, CacheError> {
+        let Some(mut info) = self.inner.narinfo_of(nar).await? else { return Ok(None) };
+        self.nars.describe(Arc::make_mut(&mut info));
+        Ok(Some(info))
+    }
+
     async fn nar(
         &self,
         nar: NarIdentity,

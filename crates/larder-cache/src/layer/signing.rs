@@ -37,6 +37,14 @@ impl<C: Cache> Signing<C> {
         Self { inner, keys, remembered: Memory::new(REMEMBERED) }
     }
 
+    fn signed(&self, mut info: Arc<NarInfo>) -> Arc<NarInfo> {
+        if !self.keys.is_empty() {
+            let signatures = self.signatures(&info);
+            Arc::make_mut(&mut info).signatures.extend(signatures.iter().cloned());
+        }
+        info
+    }
+
     fn signatures(&self, info: &NarInfo) -> Arc<[Signature]> {
         let fingerprint = info.fingerprint(&self.inner.info().store_dir);
         self.remembered.get_with(Sha256::of(fingerprint.as_bytes()), || {
@@ -56,12 +64,11 @@ impl<C: Cache> Cache for Signing<C> {
     }
 
     async fn narinfo(&self, hash: StorePathHash) -> Result<Option<Arc<NarInfo>>, CacheError> {
-        let Some(mut info) = self.inner.narinfo(hash).await? else { return Ok(None) };
-        if !self.keys.is_empty() {
-            let signatures = self.signatures(&info);
-            Arc::make_mut(&mut info).signatures.extend(signatures.iter().cloned());
-        }
-        Ok(Some(info))
+        Ok(self.inner.narinfo(hash).await?.map(|info| self.signed(info)))
+    }
+
+    async fn narinfo_of(&self, nar: NarIdentity) -> Result<Option<Arc<NarInfo>>, CacheError> {
+        Ok(self.inner.narinfo_of(nar).await?.map(|info| self.signed(info)))
     }
 
     async fn nar(

@@ -1,0 +1,154 @@
+//! The NARs that are being fetched: each of them once.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use larder_formats::hash::Sha256;
+use moka::sync::Cache as Memory;
+use tokio::sync::{Semaphore, watch};
+
+use super::{
+    fetch::{Fetch, Fetched},
+    kept::Kept,
+    spool::{self, Progress},
+    tier::{Source, Tier},
+};
+use crate::{
+    cache::{ByteStream, CacheError, NarIdentity},
+    on_a_thread::on_a_thread,
+};
+
+/// NARs that are fetched at once. Each that is small is held in memory.
+const AT_ONCE: usize = 48;
+
+/// What upstreams sent that was wrong.
+const BAD: u64 = 1000;
+const BAD_FOR: Duration = Duration::from_secs(60 * 60);
+
+type UnderWay = HashMap<NarIdentity, watch::Receiver<Progress>>;
+
+/// What is being fetched.
+pub(super) struct Fetches {
+    pub(super) tiers: Vec<Arc<Tier>>,
+    pub(super) within: Duration,
+    pub(super) folder: PathBuf,
+    pub(super) kept: Option<Arc<Kept>>,
+    under_way: Mutex<UnderWay>,
+    places: Semaphore,
+    bad: Memory<(String, Sha256), ()>,
+    begun: AtomicU64,
+}
+
+impl Fetches {
+    pub(super) fn new(
+        (tiers, within): (Vec<Arc<Tier>>, Duration),
+        folder: PathBuf,
+        kept: Option<Arc<Kept>>,
+    ) -> Self {
+        Self {
+            tiers,
+            within,
+            folder,
+            kept,
+            under_way: Mutex::default(),
+            places: Semaphore::new(AT_ONCE),
+            bad: Memory::builder().max_capacity(BAD).time_to_live(BAD_FOR).build(),
+            begun: AtomicU64::new(0),
+        }
+    }
+
+    /// Part of a NAR that an upstream has. Nothing, if it turns out that nobody has it.
+    pub(super) async fn nar(
+        self: &Arc<Self>,
+        source: Source,
+        range: std::ops::Range<u64>,
+    ) -> Result<Option<ByteStream>, CacheError> {
+        spool::follow(self.progress(source), range).await
+    }
+
+    /// How far one that is being fetched is, or was just fetched.
+    pub(super) fn under_way(&self, nar: &NarIdentity) -> Option<watch::Receiver<Progress>> {
+        let progress = self.books().get(nar)?.clone();
+        let failed = matches!(*progress.borrow(), Progress::Failed(_) | Progress::Absent);
+        (!failed).then_some(progress)
+    }
+
+    /// NARs that were begun to be fetched.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_bad(&self, source: &Source) -> bool {
+        self.bad.contains_key(&(source.address.url().to_owned(), source.info.nar_hash))
+    }
+
+    pub(super) fn mark_bad(&self, source: &Source) {
+        self.bad.insert((source.address.url().to_owned(), source.info.nar_hash), ());
+    }
+
+    fn books(&self) -> MutexGuard<'_, UnderWay> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far it is. Where nobody fetches it, it is begun.
+    fn progress(self: &Arc<Self>, source: Source) -> watch::Receiver<Progress> {
+        let nar = source.nar();
+        if let Some(progress) = self.under_way(&nar) {
+            return progress;
+        }
+        let (sender, progress) = watch::channel(Progress::Begun);
+        self.books().insert(nar, progress.clone());
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        // Not for this reader's sake alone, so it does not end with it.
+        tokio::spawn(Arc::clone(self).fetch(source, sender));
+        progress
+    }
+
+    async fn fetch(self: Arc<Self>, source: Source, progress: watch::Sender<Progress>) {
+        let nar = source.nar();
+        // It is never closed.
+        let Ok(_place) = self.places.acquire().await else { return };
+        match Fetch::new(Arc::clone(&self), &source, progress.clone()) {
+            Err(error) => {
+                let error = CacheError::new("making room for a NAR on its way", error);
+                tracing::error!("{error}");
+                progress.send_replace(Progress::Failed(error));
+            }
+            Ok(fetch) => {
+                // Unpacking and hashing take a processor.
+                let fetched = on_a_thread(fetch.run(source)).await;
+                match fetched {
+                    Ok(Some(fetched)) => self.keep(&progress, fetched).await,
+                    Ok(None) => {}
+                    Err(lost) => {
+                        let error = CacheError::new("fetching a NAR", lost);
+                        progress.send_replace(Progress::Failed(error));
+                    }
+                }
+            }
+        }
+        self.books().remove(&nar);
+    }
+
+    /// Keeps what was fetched for those who come later.
+    async fn keep(&self, progress: &watch::Sender<Progress>, fetched: Fetched) {
+        let Some(kept) = &self.kept else { return };
+        let info = &fetched.source.info;
+        match fetched.copied {
+            Some(copied) => kept.keep(info, copied).await,
+            None => {
+                let nar = spool::follow(progress.subscribe(), 0..info.nar_size).await;
+                if let Ok(Some(nar)) = nar {
+                    kept.pack(info, nar).await;
+                }
+            }
+        }
+    }
+}
