@@ -31,7 +31,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{
-    FutureExt,
+    FutureExt, TryStreamExt,
     future::{BoxFuture, Shared, join_all},
 };
 use larder_formats::{
@@ -83,14 +83,15 @@ pub struct Settings {
     pub kept: Option<Arc<Kept>>,
 }
 
-/// A cache that has what others have.
+/// A cache that has what others have. Its clones are the same.
+#[derive(Clone)]
 pub struct Proxy {
     info: CacheInfo,
     fetches: Arc<Fetches>,
     known: Memory<StorePathHash, Source>,
     absent: Memory<StorePathHash, ()>,
     asking: Arc<Mutex<Asking>>,
-    counts: Counts,
+    counts: Arc<Counts>,
 }
 
 type Asking = HashMap<StorePathHash, Shared<BoxFuture<'static, Answer>>>;
@@ -102,8 +103,8 @@ struct Counts {
     kept: AtomicU64,
     absent: AtomicU64,
     could_not_tell: AtomicU64,
-    bytes: Arc<AtomicU64>,
-    bytes_kept: Arc<AtomicU64>,
+    bytes: AtomicU64,
+    bytes_kept: AtomicU64,
 }
 
 impl Proxy {
@@ -120,7 +121,7 @@ impl Proxy {
             known,
             absent,
             asking: Arc::default(),
-            counts: Counts::default(),
+            counts: Arc::default(),
         }
     }
 
@@ -256,12 +257,12 @@ impl Proxy {
         }
     }
 
-    fn counted(&self, nar: ByteStream, also: Option<&Arc<AtomicU64>>) -> ByteStream {
-        let counters: Vec<_> =
-            [Some(&self.counts.bytes), also].into_iter().flatten().cloned().collect();
-        Box::pin(futures::TryStreamExt::inspect_ok(nar, move |chunk| {
-            for counter in &counters {
-                counter.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+    fn counted(&self, nar: ByteStream, is_kept: bool) -> ByteStream {
+        let counts = Arc::clone(&self.counts);
+        Box::pin(nar.inspect_ok(move |chunk| {
+            counts.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            if is_kept {
+                counts.bytes_kept.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             }
         }))
     }
@@ -308,16 +309,16 @@ impl Cache for Proxy {
     ) -> Result<Option<ByteStream>, CacheError> {
         if let Some(progress) = self.fetches.under_way(&nar) {
             let coming = spool::follow(progress, range).await?;
-            return Ok(coming.map(|coming| self.counted(coming, None)));
+            return Ok(coming.map(|coming| self.counted(coming, false)));
         }
         if let Some(kept) = &self.fetches.kept
             && let Some(bytes) = kept.nar(nar, range.clone()).await
         {
-            return Ok(Some(self.counted(bytes, Some(&self.counts.bytes_kept))));
+            return Ok(Some(self.counted(bytes, true)));
         }
         let Some(source) = self.find_nar(nar).await? else { return Ok(None) };
         let coming = self.fetches.nar(source, range).await?;
-        Ok(coming.map(|coming| self.counted(coming, None)))
+        Ok(coming.map(|coming| self.counted(coming, false)))
     }
 
     async fn nar_file(&self, _name: &NarFile) -> Result<Option<StoredNar>, CacheError> {

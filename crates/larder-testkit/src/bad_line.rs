@@ -22,6 +22,12 @@ pub enum Fault {
     CutRequest(u64),
     /// It is cut after so many bytes from the server.
     CutAnswer(u64),
+    /// It stands still after so many bytes from the server.
+    HoldAnswer(u64),
+    /// What comes from the server comes at so many bytes a second.
+    Trickle(u64),
+    /// Each of its requests is answered with these bytes, by nobody else than the line.
+    Says(&'static str),
     /// It is taken, and nothing is ever heard again.
     Silence,
 }
@@ -115,7 +121,12 @@ impl Shared {
                 return Ok(());
             }
             Fault::Status(status) => return answer(client, status),
-            Fault::None | Fault::CutRequest(_) | Fault::CutAnswer(_) => {}
+            Fault::Says(text) => return say(client, text),
+            Fault::None
+            | Fault::CutRequest(_)
+            | Fault::CutAnswer(_)
+            | Fault::HoldAnswer(_)
+            | Fault::Trickle(_) => {}
         }
         let server = TcpStream::connect(&self.server)?;
         self.keep(&server)?;
@@ -123,7 +134,11 @@ impl Shared {
         let request = limit(if let Fault::CutRequest(bytes) = fault { Some(bytes) } else { None });
         let reply = limit(if let Fault::CutAnswer(bytes) = fault { Some(bytes) } else { None });
         let (from_server, to_client) = (server.try_clone()?, client.try_clone()?);
-        let back = thread::spawn(move || pass(from_server, to_client, reply, |_| ()));
+        let back = thread::spawn(move || match fault {
+            Fault::HoldAnswer(bytes) => hold(from_server, to_client, bytes),
+            Fault::Trickle(pace) => trickle(from_server, to_client, pace),
+            _ => pass(from_server, to_client, reply, |_| ()),
+        });
         pass(client, server, request, |bytes| _ = self.sent.fetch_add(bytes, Ordering::Relaxed));
         let _ = back.join();
         Ok(())
@@ -155,6 +170,44 @@ fn pass(mut from: TcpStream, mut to: TcpStream, limit: u64, count: impl Fn(u64))
     let _ = to.shutdown(how);
     if left == 0 {
         let _ = from.shutdown(Shutdown::Both);
+    }
+}
+
+/// Passes so many bytes on, and nothing after them; neither end is told.
+fn hold(mut from: TcpStream, mut to: TcpStream, limit: u64) {
+    let _ = io::copy(&mut (&mut from).take(limit), &mut to);
+    let _ = io::copy(&mut from, &mut io::sink());
+    // Until the test ends.
+    let _ = to.read(&mut [0]);
+}
+
+/// Passes bytes on slowly.
+fn trickle(mut from: TcpStream, mut to: TcpStream, pace: u64) {
+    const BEAT: u64 = 10;
+    let mut buffer = vec![0; usize::try_from((pace / BEAT).max(1)).unwrap_or(1)];
+    while let Ok(read) = from.read(&mut buffer) {
+        if read == 0 || to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(1000 / BEAT));
+    }
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+/// Answers every request that has no body.
+fn say(mut client: TcpStream, text: &str) -> io::Result<()> {
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let read = client.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(());
+        }
+        request.extend_from_slice(&buffer[..read]);
+        if request.ends_with(b"\r\n\r\n") {
+            client.write_all(text.as_bytes())?;
+            request.clear();
+        }
     }
 }
 

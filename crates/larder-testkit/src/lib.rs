@@ -14,6 +14,7 @@
 )]
 
 pub mod bad_line;
+pub mod black_hole;
 pub mod caddy;
 pub mod fleet;
 pub mod garage;
@@ -32,6 +33,7 @@ pub mod store;
 pub mod tree;
 
 pub use bad_line::{BadLine, Fault};
+pub use black_hole::BlackHole;
 pub use fleet::SampleFleet;
 pub use garage::Garage;
 pub use large::LargeStore;

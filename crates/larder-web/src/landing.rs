@@ -17,7 +17,7 @@ use crate::{
     static_cache::StaticCache,
 };
 
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:3rem auto;padding:0 1rem}\
+pub(crate) const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:3rem auto;padding:0 1rem}\
 pre{background:#f4f4f2;padding:1rem;overflow:auto;border-radius:.4rem}\
 @media(prefers-color-scheme:dark){body{background:#1b1b1b;color:#ddd}pre{background:#262626}a{color:#8bf}}";
 

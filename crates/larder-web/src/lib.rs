@@ -18,6 +18,7 @@ mod narinfo;
 mod paced;
 mod packed_nar;
 mod page;
+pub mod proxy;
 mod range;
 mod realisation;
 pub mod request;

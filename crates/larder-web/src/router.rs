@@ -15,7 +15,11 @@ use crate::{
     base_path::BasePath,
     cache_site::CacheSite,
     error::WebError,
-    files, fleet, landing, logs, nar, narinfo, realisation,
+    files, fleet, landing, logs,
+    metrics::Metrics,
+    nar, narinfo,
+    proxy::{self, ProxySite, SharedProxy},
+    realisation,
     site::{Shared, Site},
     static_cache::{self, StaticCache},
 };
@@ -37,6 +41,20 @@ pub fn router(site: Site) -> Router {
     let caches: Vec<_> = caches.collect();
     let all = routes.with_state(Arc::new(site)).merge(store);
     below(&base, caches.into_iter().fold(all, |all, (name, cache)| all.nest(&name, cache)))
+}
+
+/// The routes of a proxy. GET routes answer HEAD as well.
+pub fn proxy_router(site: ProxySite) -> Router {
+    let cache = cache(Arc::clone(&site.cache));
+    Router::new()
+        .route("/", get(proxy::page))
+        .route("/status", get(proxy::status))
+        .route("/metrics", get(proxy_metrics))
+        .route("/health", get("ok\n"))
+        .route("/version", get(version))
+        .fallback(not_found)
+        .with_state(Arc::new(site))
+        .merge(cache)
 }
 
 /// The routes of one binary cache, from which Nix reads.
@@ -103,7 +121,15 @@ async fn health(State(site): Shared) -> Response {
 
 /// What was counted, as Prometheus reads it.
 async fn metrics(State(site): Shared) -> Result<Response, WebError> {
-    let metrics = site.metrics.as_ref().ok_or(WebError::Absent)?;
+    metrics_page(site.metrics.as_ref())
+}
+
+async fn proxy_metrics(State(site): SharedProxy) -> Result<Response, WebError> {
+    metrics_page(site.metrics.as_ref())
+}
+
+fn metrics_page(metrics: Option<&Metrics>) -> Result<Response, WebError> {
+    let metrics = metrics.ok_or(WebError::Absent)?;
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((kind, metrics.page()).into_response())
 }

@@ -11,7 +11,9 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    command::{build, cache, check, config, gc, hook, init, key, pin, push, serve, token, upgrade},
+    command::{
+        build, cache, check, config, gc, hook, init, key, pin, proxy, push, serve, token, upgrade,
+    },
     config::DEFAULT_PATH,
     context::Context,
     lifecycle::{HangUp, Signals},
@@ -51,6 +53,7 @@ enum Command {
     Build(build::Arguments),
     Check(check::Arguments),
     Upgrade(upgrade::Arguments),
+    Proxy(proxy::Arguments),
     Push(push::Arguments),
     Hook(hook::Arguments),
     Pin(pin::Arguments),
@@ -95,8 +98,9 @@ pub fn run() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Result<Done, Error> {
-    let hang_up = match cli.command {
+    let hang_up = match &cli.command {
         Command::Serve(_) => HangUp::Reloads,
+        Command::Proxy(arguments) if arguments.is_served() => HangUp::Reloads,
         _ => HangUp::Stops,
     };
     let signals = Signals::listen(hang_up)
@@ -107,6 +111,7 @@ async fn dispatch(cli: Cli) -> Result<Done, Error> {
         Command::Build(arguments) => build::run(&context, &arguments).await,
         Command::Check(arguments) => check::run(&context, &arguments).await,
         Command::Upgrade(arguments) => upgrade::run(&context, &arguments).await,
+        Command::Proxy(arguments) => proxy::run(&context, &arguments).await,
         Command::Push(arguments) => push::run(&context, &arguments).await,
         Command::Hook(arguments) => Ok(hook::run(&context, &arguments)),
         Command::Pin(arguments) => pin::run(&context, &arguments).await,

@@ -9,6 +9,7 @@ pub(crate) mod hook;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod pin;
+pub(crate) mod proxy;
 pub(crate) mod push;
 pub(crate) mod serve;
 pub(crate) mod token;

@@ -10,6 +10,7 @@ mod keeper;
 mod keys;
 mod lifecycle;
 mod netrc;
+mod network;
 mod pusher;
 mod report;
 mod roots;

@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod gc;
 mod lines;
 pub(crate) mod pin;
+pub(crate) mod proxy;
 pub(crate) mod push;
 pub(crate) mod queue;
 mod summary;

@@ -1,6 +1,7 @@
 //! From the configuration to the parts that work: the only file that knows concrete types.
 
 pub(crate) mod caches;
+pub(crate) mod proxy;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -152,13 +153,17 @@ fn fleet_public_keys(config: &Config) -> Vec<PublicKey> {
 
 /// Where `larder serve` listens.
 pub(crate) fn places(config: &Config) -> Vec<Place> {
-    let address = |listen: &Listen| match listen {
+    let place = |secure| move |listen| place(listen, secure);
+    let plain = config.serve.listen.iter().map(place(false));
+    plain.chain(config.serve.tls_listen.iter().map(place(true))).collect()
+}
+
+fn place(listen: &Listen, secure: bool) -> Place {
+    let address = match listen {
         Listen::Tcp { host, port } => Address::Tcp(host.clone(), *port),
         Listen::Unix(path) => Address::Unix(path.clone()),
     };
-    let place = |secure| move |listen| Place { address: address(listen), secure };
-    let plain = config.serve.listen.iter().map(place(false));
-    plain.chain(config.serve.tls_listen.iter().map(place(true))).collect()
+    Place { address, secure }
 }
 
 /// A run of the night build. Without `publish` it needs no fleet key.

@@ -68,3 +68,5 @@ mod tls;
 mod under_load;
 #[cfg(test)]
 mod uploads;
+#[cfg(test)]
+mod upstreams;

@@ -19,8 +19,9 @@ const PRIORITY: u32 = 30;
 /// The level of zstd where none is named.
 pub(super) const ZSTD_LEVEL: u8 = 3;
 const XZ_LEVEL: u8 = 6;
-const CACHE_NIXOS_ORG: &str = "https://cache.nixos.org/";
-const CACHE_NIXOS_ORG_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+pub(super) const CACHE_NIXOS_ORG: &str = "https://cache.nixos.org/";
+pub(super) const CACHE_NIXOS_ORG_KEY: &str =
+    "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
 const NETRC: &str = "/etc/nix/netrc";
 
 /// What the server answers for by itself; a cache of that name would hide it or be hidden.

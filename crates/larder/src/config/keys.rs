@@ -6,6 +6,7 @@
 
 mod caches;
 mod machine;
+mod proxy;
 
 /// Where the configuration is when neither `--config` nor `LARDER_CONFIG` says so.
 pub const DEFAULT_PATH: &str = "/etc/larder/larder.toml";
@@ -25,12 +26,24 @@ pub enum Section {
     Cache,
     /// `[push]`
     Push,
+    /// `[proxy]`
+    Proxy,
+    /// `[[upstream]]`, one for each cache that is asked
+    Upstream,
 }
 
 impl Section {
     /// All of them, in the order of the reference.
-    pub const ALL: [Self; 6] =
-        [Self::Top, Self::Serve, Self::Build, Self::Client, Self::Cache, Self::Push];
+    pub const ALL: [Self; 8] = [
+        Self::Top,
+        Self::Serve,
+        Self::Build,
+        Self::Client,
+        Self::Cache,
+        Self::Push,
+        Self::Proxy,
+        Self::Upstream,
+    ];
 
     /// The name between the brackets; none for the keys above the first section.
     #[must_use]
@@ -42,13 +55,15 @@ impl Section {
             Self::Client => Some("client"),
             Self::Cache => Some("cache"),
             Self::Push => Some("push"),
+            Self::Proxy => Some("proxy"),
+            Self::Upstream => Some("upstream"),
         }
     }
 
     /// Whether the section may be there several times, each written `[[name]]`.
     #[must_use]
     pub fn is_repeated(self) -> bool {
-        self == Self::Cache
+        matches!(self, Self::Cache | Self::Upstream)
     }
 
     /// The line that a section begins with; none for the keys above the first section.
@@ -68,6 +83,8 @@ impl Section {
             Self::Client => "under [client]",
             Self::Cache => "under [[cache]]",
             Self::Push => "under [push]",
+            Self::Proxy => "under [proxy]",
+            Self::Upstream => "under [[upstream]]",
         }
     }
 
@@ -85,6 +102,14 @@ impl Section {
             }
             Self::Push => {
                 "What is pushed to which cache, by `larder build`, `larder push` and Nix's post-build hook."
+            }
+            Self::Proxy => {
+                "How `larder proxy` answers: the one substituter of a machine or a LAN, which asks all others."
+            }
+            Self::Upstream => {
+                "A binary cache that `larder proxy` asks. There may be several, each below an `[[upstream]]` of \
+                 its own, the most wanted first: what two have is taken from the first. Without any, \
+                 cache.nixos.org is asked."
             }
         }
     }
@@ -125,7 +150,7 @@ pub struct Key {
 
 /// Every key there is.
 pub fn all() -> impl Iterator<Item = &'static Key> {
-    machine::KEYS.iter().chain(caches::KEYS)
+    machine::KEYS.iter().chain(caches::KEYS).chain(proxy::KEYS)
 }
 
 /// The key of that name in that section.

@@ -107,6 +107,28 @@ impl<'a, 'i> SectionReader<'_, 'a, 'i> {
     where
         F: Fn(&str) -> Result<T, ValueError>,
     {
+        self.miss(name);
+        self.text(name, read)
+    }
+
+    /// A key whose value is a list that is not empty, and without which there is no such section.
+    pub(super) fn required_list<T, F>(&mut self, name: &str, read: F) -> Option<Vec<T>>
+    where
+        T: PartialEq,
+        F: Fn(&str) -> Result<T, ValueError>,
+    {
+        self.miss(name);
+        let list = self.list(name, read)?;
+        if list.is_empty() {
+            let at = self.value(name).map_or(0..0, Spanned::span);
+            let what = ValueError::new(format!("`{name}` is empty"), "name at least one");
+            self.note(at, what);
+        }
+        Some(list).filter(|list| !list.is_empty())
+    }
+
+    /// Notes that a key is not there.
+    fn miss(&mut self, name: &str) {
         if self.value(name).is_none() {
             let at = self.which.as_ref().map_or(0..0, |(_, at)| at.clone());
             let example = keys::find(self.section, name).map_or("", |key| key.example);
@@ -116,7 +138,6 @@ impl<'a, 'i> SectionReader<'_, 'a, 'i> {
             );
             self.note(at, error);
         }
-        self.text(name, read)
     }
 
     /// A key that has no meaning beside the others that are there.

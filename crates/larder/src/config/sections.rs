@@ -14,6 +14,7 @@ use super::caches::{self, CacheConfig, Push, ZSTD_LEVEL};
 use super::keys::Section;
 use super::problem::{ValueError, quoted};
 use super::proxies::{self, network};
+use super::proxy::{self, Proxy};
 use super::reader::{Document, SectionReader};
 use super::server::Server;
 use super::size::ByteSize;
@@ -44,6 +45,8 @@ pub struct Config {
     pub caches: Vec<CacheConfig>,
     /// The section `[push]`.
     pub push: Push,
+    /// The section `[proxy]`, and every `[[upstream]]`.
+    pub proxy: Proxy,
 }
 
 /// `[serve]`: the binary cache.
@@ -127,7 +130,8 @@ pub(super) fn read(document: &mut Document<'_, '_>) -> Config {
     let build = build(&mut document.section(Section::Build), &state_dir);
     let client = client(&mut document.section(Section::Client));
     let (caches, push) = caches::read(document);
-    Config { state_dir, serve, build, client, caches, push }
+    let proxy = proxy::read(document, &state_dir);
+    Config { state_dir, serve, build, client, caches, push, proxy }
 }
 
 fn serve(section: &mut SectionReader<'_, '_, '_>) -> Serve {

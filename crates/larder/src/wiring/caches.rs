@@ -97,7 +97,7 @@ fn opened(config: &Config, location: &Location) -> Result<Arc<dyn Storage>, Erro
 }
 
 /// What a server asks for, from the netrc file, where there is one.
-fn credentials(file: &Path, location: &Location) -> Result<Option<Credentials>, Error> {
+pub(super) fn credentials(file: &Path, location: &Location) -> Result<Option<Credentials>, Error> {
     let Location::Http(server) = location else { return Ok(None) };
     let host = server.url().host_str().unwrap_or_default();
     Ok(netrc::login(file, host)?)

@@ -1,0 +1,230 @@
+//! `larder proxy`: whatever becomes of its upstreams, Nix gets what any of them has, and an answer in time.
+
+mod faults;
+mod health;
+mod kept;
+mod wrong;
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use larder_testkit::{
+    Background, Nix, NixVersion, Program, TestStore, Tree, nginx::Nginx, process::built_program,
+    scratch::scratch, tree::random_bytes,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    http,
+    support::{Key, client, nix_dump, parse, realise, with_every_client},
+};
+
+with_every_client!(
+    it_hands_out_what_an_upstream_has_as_it_is,
+    it_hands_out_what_was_kept_when_every_upstream_is_gone,
+    it_begins_with_everything_down,
+);
+
+/// A static cache in a folder, made by Nix itself.
+pub(crate) struct Origin {
+    pub(crate) folder: TempDir,
+    pub(crate) key: Key,
+    pub(crate) store: TestStore,
+}
+
+impl Origin {
+    pub(crate) fn new(name: &str, seed: u8) -> Self {
+        let folder = scratch(name);
+        let key = Key::new(folder.path(), &format!("{name}-1"), seed);
+        Self { folder, key, store: TestStore::new(NixVersion::V2_34) }
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.folder.path().join("cache")
+    }
+
+    /// Puts the closure of a path of this store there.
+    pub(crate) fn publish(&self, store: &TestStore, path: &str, compression: &str) {
+        let url = format!(
+            "file://{}?secret-key={}&compression={compression}",
+            self.root().display(),
+            self.key.file.display()
+        );
+        let _ = store.nix(&["nix", "copy", "--to", &url, path]).success();
+    }
+
+    /// A closure of small and not so small paths.
+    pub(crate) fn with_closure(self, compression: &str) -> (Self, String) {
+        let chain = self.store.add_closure("chain", 4, 60_000);
+        let large = self.store.add_tree("large", &Tree::new().file("x", random_bytes(3, 10 << 20)));
+        let all = [chain[chain.len() - 1].clone(), large];
+        let top = self.store.add_tree_referring("top", &Tree::odd(), &all);
+        self.publish(&self.store, &top, compression);
+        (self, top)
+    }
+
+    pub(crate) fn served(&self) -> Nginx {
+        Nginx::files(&self.root())
+    }
+
+    /// Where the NAR of a path lies there.
+    pub(crate) fn nar(&self, path: &str) -> PathBuf {
+        let text = fs::read_to_string(self.narinfo(path)).unwrap();
+        let url = text.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap();
+        self.root().join(url)
+    }
+
+    pub(crate) fn narinfo(&self, path: &str) -> PathBuf {
+        self.root().join(format!("{}.narinfo", parse(path).hash()))
+    }
+}
+
+/// `larder proxy`, at work.
+pub(crate) struct Proxy {
+    pub(crate) process: Background,
+    pub(crate) folder: TempDir,
+    pub(crate) address: String,
+}
+
+/// One of those that it asks.
+pub(crate) struct Asked<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) urls: &'a [String],
+    pub(crate) key: &'a Key,
+}
+
+impl Proxy {
+    /// One that asks these, with more lines below `[proxy]`.
+    pub(crate) fn of(upstreams: &[Asked<'_>], lines: &str) -> Self {
+        let folder = scratch("proxy");
+        let config = folder.path().join("larder.toml");
+        let listen = if lines.contains("listen =") { "" } else { "listen = [\"127.0.0.1:0\"]\n" };
+        let mut text = format!(
+            "state-dir = \"{}\"\n[push]\nnetrc = \"/nowhere\"\n[proxy]\n{listen}{lines}\n",
+            folder.path().join("state").display()
+        );
+        for Asked { name, urls, key } in upstreams {
+            let _ = writeln!(
+                text,
+                "[[upstream]]\nname = {name:?}\nurls = {urls:?}\npublic-keys = [{:?}]",
+                key.public
+            );
+        }
+        fs::write(&config, text).unwrap();
+        let mut process = run(&config);
+        let line = process.wait_for_line("listening on ");
+        let address = line.rsplit(' ').next().unwrap().to_owned();
+        Self { process, folder, address }
+    }
+
+    /// Starts it again where it was.
+    pub(crate) fn restart(&mut self) {
+        self.process.kill();
+        let config = self.folder.path().join("larder.toml");
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text.replace("127.0.0.1:0", &self.address)).unwrap();
+        self.process = run(&config);
+        self.process.wait_for_port(&self.address.clone());
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn kept(&self) -> PathBuf {
+        self.folder.path().join("state/proxy")
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        serde_json::from_slice(&http::get(&self.address, "/status").body).unwrap()
+    }
+
+    /// Waits until the first address of each upstream is in this state.
+    pub(crate) fn wait_until(&self, health: &[&str]) {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let status = self.status();
+            let upstreams = status["upstreams"].as_array().unwrap();
+            let now: Vec<_> =
+                upstreams.iter().map(|it| it["addresses"][0]["health"].as_str().unwrap()).collect();
+            if now == health {
+                return;
+            }
+            assert!(Instant::now() < end, "{status:#}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+fn run(config: &Path) -> Background {
+    Program::new(built_program("larder")).args(["proxy", "--config"]).arg(config).spawn()
+}
+
+/// Has a client fetch a path and everything that it needs, and makes sure that it got what was there.
+pub(crate) fn fetches(version: NixVersion, url: &str, origin: &Origin, path: &str) {
+    let reader = client(version, url, &[&origin.key.public]);
+    let _ = realise(&reader, path).success();
+    for path in reader.closure(path) {
+        assert!(nix_dump(&reader, &path) == nix_dump(&origin.store, &path), "{path}");
+    }
+}
+
+/// A narinfo that somebody asks for, and how long that takes.
+pub(crate) fn asked(proxy: &Proxy, path: &str) -> (u16, Duration) {
+    let begun = Instant::now();
+    let answer = http::get(&proxy.address, &format!("/{}.narinfo", parse(path).hash()));
+    (answer.status, begun.elapsed())
+}
+
+/// A path that nobody has.
+pub(crate) const NOWHERE: &str = "/nix/store/0000000000000000000000000000000z-nowhere";
+
+fn it_hands_out_what_an_upstream_has_as_it_is(version: NixVersion) {
+    for compression in ["xz", "zstd", "none"] {
+        let (origin, top) = Origin::new("origin", 1).with_closure(compression);
+        let nginx = origin.served();
+        let urls = [nginx.url()];
+        let proxy = Proxy::of(&[Asked { name: "origin", urls: &urls, key: &origin.key }], "");
+        fetches(version, &proxy.url(), &origin, &top);
+        let answer = http::get(&proxy.address, &format!("/{}.narinfo", parse(&top).hash()));
+        let text = answer.text();
+        assert!(text.contains("\nCompression: none\n") && text.contains("\nURL: nar/"), "{text}");
+        assert!(text.contains(&format!("?hash={}\n", parse(&top).hash())), "{text}");
+    }
+}
+
+fn it_hands_out_what_was_kept_when_every_upstream_is_gone(version: NixVersion) {
+    let (origin, top) = Origin::new("origin", 1).with_closure("xz");
+    let nginx = origin.served();
+    let urls = [nginx.url()];
+    let asked = [Asked { name: "origin", urls: &urls, key: &origin.key }];
+    let mut proxy = Proxy::of(&asked, "keep-size = \"1GB\"");
+    fetches(version, &proxy.url(), &origin, &top);
+    let nars = nginx.access_log().iter().filter(|line| line.contains("GET /nar/")).count();
+    drop(nginx);
+    proxy.restart();
+    fetches(version, &proxy.url(), &origin, &top);
+    assert_eq!(nars, origin.store.closure(&top).len(), "each was fetched once");
+    // What is kept is a cache that any Nix reads.
+    let kept = format!("file://{}", proxy.kept().display());
+    fetches(version, &kept, &origin, &top);
+}
+
+fn it_begins_with_everything_down(version: NixVersion) {
+    let (origin, top) = Origin::new("origin", 1).with_closure("zstd");
+    let port = larder_testkit::nginx::free_port();
+    let urls = [format!("http://127.0.0.1:{port}")];
+    let proxy = Proxy::of(&[Asked { name: "origin", urls: &urls, key: &origin.key }], "");
+    let (status, took) = asked(&proxy, NOWHERE);
+    assert_eq!(status, 404);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    let lines = format!("server {{ listen 127.0.0.1:{port}; root {}; }}", origin.root().display());
+    let _nginx = Nginx::with_http_lines(&lines, port);
+    proxy.wait_until(&["up"]);
+    fetches(version, &proxy.url(), &origin, &top);
+}

@@ -1,0 +1,146 @@
+//! The proxy, as it is configured.
+
+use std::sync::Arc;
+
+use larder_cache::{
+    cache::Cache,
+    gc::{
+        apply::{Collector, Pace},
+        index::Index,
+        plan::Policy,
+    },
+    layer::Signing,
+    proxy::{self, Kept, Proxy},
+    source::ObjectStorage,
+    storage::{Location, OpenOptions, Patience, Secret},
+};
+use larder_formats::{cache_info::CacheInfo, signature::SecretKey};
+use larder_nix::command::CancellationToken;
+use larder_web::{
+    cache_site::CacheSite,
+    metrics::Metrics,
+    proxy::ProxySite,
+    router::proxy_router,
+    server::{Place, Serving},
+};
+
+use super::caches::{clock, credentials, holder};
+use crate::{
+    config::{ByteSize, Config, Upstream},
+    keys,
+    report::Error,
+};
+
+/// How long upstreams are waited for: somebody waits for us.
+const PATIENCE: Patience = Patience {
+    connect: std::time::Duration::from_secs(5),
+    answer: std::time::Duration::from_secs(15),
+    stalled: std::time::Duration::from_secs(20),
+    retries: 0,
+};
+
+/// How long what was just kept stays, and NARs after their narinfo: nobody but the proxy reads them, and what it
+/// has not any more it fetches again.
+const GRACE: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
+
+/// A proxy at work.
+pub(crate) struct Working {
+    pub(crate) proxy: Proxy,
+    pub(crate) kept: Option<Arc<Kept>>,
+    pub(crate) serving: Serving,
+}
+
+/// What `larder proxy` answers with.
+pub(crate) fn working(config: &Config, metrics: &Metrics) -> Result<Working, Error> {
+    let settings = &config.proxy;
+    let paths = &settings.signing_keys;
+    let keys = paths.iter().map(|path| keys::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let public_keys = keys.iter().map(SecretKey::public).collect();
+    let kept = kept(config)?.map(Arc::new);
+    let proxy = Proxy::new(proxy::Settings {
+        info: info(config)?,
+        upstreams: upstreams(config)?,
+        within: settings.answer_within,
+        spool: config.state_dir.join("spool"),
+        kept: kept.clone(),
+    });
+    let cache: Arc<dyn Cache> = Arc::new(Signing::new(proxy.clone(), keys));
+    let cache = Arc::new(CacheSite { cache, compress_nars: false, packed: None });
+    let site =
+        ProxySite { cache, proxy: proxy.clone(), public_keys, metrics: Some(metrics.clone()) };
+    let serving = Serving {
+        base_path: larder_web::base_path::BasePath::default(),
+        proxies: Arc::default(),
+        router: proxy_router(site),
+        tls: None,
+    };
+    Ok(Working { proxy, kept, serving })
+}
+
+/// Where it listens.
+pub(crate) fn places(config: &Config) -> Vec<Place> {
+    config.proxy.listen.iter().map(|listen| super::place(listen, false)).collect()
+}
+
+fn info(config: &Config) -> Result<CacheInfo, Error> {
+    Ok(CacheInfo {
+        store_dir: super::layout(config)?.store_dir,
+        want_mass_query: true,
+        priority: config.serve.priority,
+    })
+}
+
+/// Those that it asks.
+fn upstreams(config: &Config) -> Result<Vec<proxy::Upstream>, Error> {
+    let info = info(config)?;
+    let upstream = |upstream: &Upstream| {
+        let options = |location: &Location| -> Result<OpenOptions, Error> {
+            Ok(OpenOptions {
+                credentials: credentials(&config.push.netrc, location)?,
+                client_certificate: certificate(upstream)?,
+                patience: PATIENCE,
+                ..OpenOptions::default()
+            })
+        };
+        let address = |location: &Location| {
+            let storage = location.open(&options(location)?)?;
+            Ok::<_, Error>(ObjectStorage::new(storage, info.clone()))
+        };
+        Ok(proxy::Upstream {
+            name: upstream.name.clone(),
+            addresses: upstream.urls.iter().map(address).collect::<Result<_, _>>()?,
+            keys: upstream.public_keys.clone(),
+            grace: upstream.grace,
+        })
+    };
+    config.proxy.upstreams.iter().map(upstream).collect()
+}
+
+fn certificate(upstream: &Upstream) -> Result<Option<Secret>, Error> {
+    let Some(path) = &upstream.client_certificate else { return Ok(None) };
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|source| Error::Io { path: path.clone(), source })?;
+    Ok(Some(Secret::new(text)))
+}
+
+fn kept(config: &Config) -> Result<Option<Kept>, Error> {
+    let Some((location, _)) = &config.proxy.keep else { return Ok(None) };
+    let storage = location.open(&OpenOptions::default())?;
+    let cache = ObjectStorage::new(storage, info(config)?);
+    Ok(Some(Kept::new(cache, holder()?, clock())))
+}
+
+/// What keeps it small, and how small.
+pub(crate) fn collector(
+    config: &Config,
+    stop: &CancellationToken,
+) -> Result<Option<(Collector, Policy)>, Error> {
+    let Some((location, limit)) = &config.proxy.keep else { return Ok(None) };
+    let storage = location.open(&OpenOptions::default())?;
+    let file = config.state_dir.join("index").join("[proxy].sqlite");
+    let index = Index::open(&file, storage.url(), &super::layout(config)?.store_dir)?;
+    let collector = Collector::new(storage, index, holder()?, clock(), Pace::default());
+    let policy =
+        Policy { max_size: Some(ByteSize::bytes(*limit)), grace: GRACE, ..Policy::default() };
+    Ok(Some((collector.until(stop.clone()), policy)))
+}
