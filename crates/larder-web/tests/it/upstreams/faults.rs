@@ -1,2 +1,174 @@
-//! Every way in which an upstream fails, with every Nix: what another one has is had, and what nobody has is known to
-//! be so in time.
+//! Every way in which an upstream fails, with every Nix: what another one has is had, and what nobody has is built
+//! here, within a bounded time. What this says is the table in `docs/proxy.md`.
+
+use std::time::{Duration, Instant};
+
+use larder_testkit::{
+    BadLine, BlackHole, Fault, Nix, NixVersion, Tree,
+    nginx::{Nginx, free_port},
+    tree::random_bytes,
+};
+
+use super::{Asked, Origin, Proxy, fetches};
+use crate::support::{client, with_every_client};
+
+/// What a request for a path costs at most, in a machine that has other work: two seconds by default, and a build.
+const IN_TIME: Duration = Duration::from_secs(20);
+
+/// The page of a hotel.
+const PORTAL: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 29\r\n\r\n<html>Welcome, guest.</html>\n";
+const TO_PORTAL: &str = "HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n";
+const GARBAGE: &str = "\x01\x02 no HTTP at all\r\n\r\n";
+
+/// One way to fail.
+struct Way {
+    what: &'static str,
+    /// What an upstream's server is like that fails so; the origin is one that has the path.
+    make: fn(&Origin) -> Failing,
+}
+
+/// Something that runs, and its address.
+struct Failing {
+    url: String,
+    _running: Box<dyn std::any::Any>,
+}
+
+fn failing(url: String, running: impl std::any::Any) -> Failing {
+    Failing { url, _running: Box::new(running) }
+}
+
+/// A line to a server that is well, with this fault on each connection.
+fn line(origin: &Origin, fault: Fault) -> Failing {
+    let nginx = origin.served();
+    let line = BadLine::to(&format!("127.0.0.1:{}", nginx.port()));
+    line.obey(move |_| fault);
+    failing(format!("http://{}", line.address()), (line, nginx))
+}
+
+fn status(status: u16) -> Failing {
+    let nginx = Nginx::always(status);
+    failing(nginx.url(), nginx)
+}
+
+/// A cache whose NARs are not as its narinfos say.
+fn altered(origin: &Origin, lines: &str) -> Failing {
+    let nginx = Nginx::with_server_lines(&format!("root {}; {lines}", origin.root().display()));
+    failing(nginx.url(), nginx)
+}
+
+const WAYS: [Way; 18] = [
+    Way {
+        what: "refuses connections",
+        make: |_| failing(format!("http://127.0.0.1:{}", free_port()), ()),
+    },
+    Way {
+        what: "swallows packets, as a firewall does",
+        make: |_| {
+            let hole = BlackHole::new();
+            failing(format!("http://{}", hole.address()), hole)
+        },
+    },
+    Way { what: "resets connections", make: |origin| line(origin, Fault::CutAnswer(0)) },
+    Way { what: "takes connections and says nothing", make: |origin| line(origin, Fault::Silence) },
+    Way {
+        what: "stops in the middle of an answer's head",
+        make: |origin| line(origin, Fault::HoldAnswer(30)),
+    },
+    Way {
+        what: "stops in the middle of a narinfo",
+        make: |origin| line(origin, Fault::HoldAnswer(400)),
+    },
+    Way { what: "sends 20 bytes a second", make: |origin| line(origin, Fault::Trickle(20)) },
+    Way { what: "answers 500", make: |_| status(500) },
+    Way { what: "answers 503", make: |_| status(503) },
+    Way { what: "answers 429", make: |_| status(429) },
+    Way { what: "answers 403", make: |_| status(403) },
+    Way { what: "answers 401", make: |_| status(401) },
+    Way {
+        what: "is a hotel's page, for every address",
+        make: |origin| line(origin, Fault::Says(PORTAL)),
+    },
+    Way {
+        what: "sends everybody to a hotel's page",
+        make: |origin| line(origin, Fault::Says(TO_PORTAL)),
+    },
+    Way { what: "speaks no HTTP", make: |origin| line(origin, Fault::Says(GARBAGE)) },
+    Way {
+        what: "has narinfos, but no NARs",
+        make: |origin| altered(origin, "location /nar/ { return 404; }"),
+    },
+    Way {
+        what: "answers 500 for NARs",
+        make: |origin| altered(origin, "location /nar/ { return 500; }"),
+    },
+    Way {
+        what: "breaks off in the middle of NARs",
+        make: |origin| line(origin, Fault::CutAnswer(300_000)),
+    },
+];
+
+/// The first upstream fails in this way, the second one is well.
+fn survives(version: NixVersion, what: &str) {
+    let way = WAYS.iter().find(|way| way.what == what).unwrap();
+    let origin = Origin::new("origin", 1);
+    let small = origin.store.add_tree("small", &Tree::new().file("x", random_bytes(1, 30_000)));
+    let tree = Tree::new().file("x", random_bytes(2, 2 << 20));
+    let top = origin.store.add_tree_referring("top", &tree, &[small]);
+    origin.publish(&origin.store, &top, "zstd");
+    let bad = (way.make)(&origin);
+    let good = origin.served();
+    let urls = ([bad.url.clone()], [good.url()]);
+    let upstreams = [
+        Asked { name: "bad", urls: &urls.0, key: &origin.key },
+        Asked { name: "good", urls: &urls.1, key: &origin.key },
+    ];
+    let proxy = Proxy::of(&upstreams, "");
+    fetches(version, &proxy.url(), &origin, &top);
+    builds_in_time(version, &proxy, &origin);
+    // Alone, it is no reason to fail either.
+    let alone = Proxy::of(&upstreams[..1], "");
+    builds_in_time(version, &alone, &origin);
+}
+
+/// What nobody has is built, without waiting for long.
+fn builds_in_time(version: NixVersion, proxy: &Proxy, origin: &Origin) {
+    let reader = client(version, &proxy.url(), &[&origin.key.public]);
+    let begun = Instant::now();
+    let local = reader.add_tree("local", &Tree::new().file("x", "of this machine"));
+    assert!(begun.elapsed() < IN_TIME, "{:?}", begun.elapsed());
+    assert!(reader.built_here().contains(&local));
+}
+
+macro_rules! every_way {
+    ($($claim:ident: $what:literal),+ $(,)?) => {
+        with_every_client!($($claim),+);
+        $(fn $claim(version: NixVersion) { survives(version, $what); })+
+
+        #[test]
+        fn no_way_is_left_out() {
+            let tested = [$($what),+];
+            assert_eq!(WAYS.map(|way| way.what), tested);
+        }
+    };
+}
+
+every_way!(
+    one_that_refuses: "refuses connections",
+    one_that_swallows: "swallows packets, as a firewall does",
+    one_that_resets: "resets connections",
+    one_that_is_silent: "takes connections and says nothing",
+    one_that_stops_in_a_head: "stops in the middle of an answer's head",
+    one_that_stops_in_a_narinfo: "stops in the middle of a narinfo",
+    one_that_trickles: "sends 20 bytes a second",
+    one_that_says_500: "answers 500",
+    one_that_says_503: "answers 503",
+    one_that_says_429: "answers 429",
+    one_that_says_403: "answers 403",
+    one_that_says_401: "answers 401",
+    one_that_is_a_portal: "is a hotel's page, for every address",
+    one_that_sends_to_a_portal: "sends everybody to a hotel's page",
+    one_that_speaks_no_http: "speaks no HTTP",
+    one_without_nars: "has narinfos, but no NARs",
+    one_with_failing_nars: "answers 500 for NARs",
+    one_that_breaks_off: "breaks off in the middle of NARs",
+);
