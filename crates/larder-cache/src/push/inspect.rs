@@ -1,6 +1,6 @@
 //! Looks for secrets in what would be sent, before anything is.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -71,17 +71,23 @@ pub async fn inspect(
     observer: &Observer,
 ) -> Result<Vec<Inspected>, InspectError> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    let looked = stream::iter(plan.send.iter().cloned()).map(|info| {
+    // The largest first, and each as soon as a core is free: none waits for another one at the end.
+    let mut paths: Vec<_> = plan.send.iter().cloned().enumerate().collect();
+    paths.sort_by_key(|(_, info)| Reverse(info.nar_size));
+    let looked = stream::iter(paths).map(|(place, info)| {
         let scanner = Scanner::new(&info.store_path, allowed, now);
         let work = inspect_path(Arc::clone(from), info, scanner, Arc::clone(observer));
-        async move { on_a_thread(work).await? }
+        async move { Ok::<_, InspectError>((place, on_a_thread(work).await??)) }
     });
-    looked
-        .buffered(cores)
+    let mut found: Vec<_> = looked
+        .buffer_unordered(cores)
         .boxed()
-        .try_filter(|inspected| futures::future::ready(!inspected.findings.is_empty()))
+        .try_filter(|(_, inspected)| futures::future::ready(!inspected.findings.is_empty()))
         .try_collect()
-        .await
+        .await?;
+    // As the plan has them.
+    found.sort_by_key(|(place, _)| *place);
+    Ok(found.into_iter().map(|(_, inspected)| inspected).collect())
 }
 
 async fn inspect_path(

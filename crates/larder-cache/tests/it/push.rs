@@ -297,3 +297,20 @@ async fn secrets_are_found_in_what_would_be_sent_and_nowhere_else() {
     assert_eq!(found.len(), 0);
     assert_eq!(all_keys(&*push.to.storage().clone()).await, [""; 0]);
 }
+
+#[tokio::test]
+async fn secrets_are_told_in_the_order_of_the_plan_however_large_their_paths_are() {
+    let secret = SecretKey::from_seed("cache-1", [7; 32]).unwrap();
+    let text = |size| format!("key = {}\n{}", secret.expose().as_str(), "x".repeat(size));
+    let sizes = [10, 900_000, 300_000, 600_000];
+    let paths = (1..).zip(sizes).map(|(n, size)| {
+        let references = if n == 1 { vec![] } else { vec![path(n - 1)] };
+        (path(n), text(size).into_bytes(), references)
+    });
+    let push = Push { from: Arc::new(Source::new(paths)), ..push_to(memory()) };
+    let plan = push.plan(&[hash(4)]).await.unwrap();
+    let allowed = AllowList::default();
+    let found = push.inspect(&plan, &allowed, Timestamp::UNIX_EPOCH, &quiet()).await.unwrap();
+    let told: Vec<_> = found.into_iter().map(|it| it.path).collect();
+    assert_eq!(told, [path(1), path(2), path(3), path(4)]);
+}
