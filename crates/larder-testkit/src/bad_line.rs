@@ -26,6 +26,8 @@ pub enum Fault {
     HoldAnswer(u64),
     /// What comes from the server comes at so many bytes a second.
     Trickle(u64),
+    /// What comes from the server comes so much later, each time.
+    Delay(Duration),
     /// Each of its requests is answered with these bytes, by nobody else than the line.
     Says(&'static str),
     /// It is taken, and nothing is ever heard again.
@@ -126,6 +128,7 @@ impl Shared {
             | Fault::CutRequest(_)
             | Fault::CutAnswer(_)
             | Fault::HoldAnswer(_)
+            | Fault::Delay(_)
             | Fault::Trickle(_) => {}
         }
         let server = TcpStream::connect(&self.server)?;
@@ -137,6 +140,7 @@ impl Shared {
         let back = thread::spawn(move || match fault {
             Fault::HoldAnswer(bytes) => hold(from_server, to_client, bytes),
             Fault::Trickle(pace) => trickle(from_server, to_client, pace),
+            Fault::Delay(pause) => pass(from_server, to_client, reply, |_| thread::sleep(pause)),
             _ => pass(from_server, to_client, reply, |_| ()),
         });
         pass(client, server, request, |bytes| _ = self.sent.fetch_add(bytes, Ordering::Relaxed));
@@ -150,8 +154,8 @@ impl Shared {
     }
 }
 
-/// Passes bytes on, so many at most; then the connection ends, at both ends.
-fn pass(mut from: TcpStream, mut to: TcpStream, limit: u64, count: impl Fn(u64)) {
+/// Passes bytes on, so many at most; then the connection ends, at both ends. `before` is told of those that come.
+fn pass(mut from: TcpStream, mut to: TcpStream, limit: u64, before: impl Fn(u64)) {
     let mut left = limit;
     let mut buffer = vec![0; 16 * 1024];
     while left > 0 {
@@ -160,11 +164,11 @@ fn pass(mut from: TcpStream, mut to: TcpStream, limit: u64, count: impl Fn(u64))
             Ok(0) | Err(_) => break,
             Ok(read) => read,
         };
+        before(read as u64);
         if to.write_all(&buffer[..read]).is_err() {
             break;
         }
         left -= read as u64;
-        count(read as u64);
     }
     let how = if left > 0 { Shutdown::Write } else { Shutdown::Both };
     let _ = to.shutdown(how);

@@ -29,12 +29,14 @@ pub(super) struct Breaker {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Nothing yet, or nothing since the network changed: somebody else may answer in its place.
+    /// Nothing yet: somebody else may answer in its place.
     Unproven,
     /// It answered as a cache does.
     Proven,
-    /// It did not, and is not asked until then.
-    Broken { until: Instant, pause: Duration },
+    /// It did, in another network.
+    Suspect,
+    /// It did not, and is not asked until then; perhaps because it wants that.
+    Broken { until: Instant, pause: Duration, asked: bool },
 }
 
 /// The same for people and programs.
@@ -60,13 +62,13 @@ impl Breaker {
 
     /// Whether what it says it has not, it has not.
     pub(super) fn is_proven(&self) -> bool {
-        self.state == State::Proven
+        matches!(self.state, State::Proven | State::Suspect)
     }
 
     /// When it should be asked what it is; nothing where there is no need.
     pub(super) fn probe_at(&self, now: Instant) -> Option<Instant> {
         match self.state {
-            State::Unproven => Some(now),
+            State::Unproven | State::Suspect => Some(now),
             State::Proven => None,
             State::Broken { until, .. } => Some(until),
         }
@@ -93,28 +95,35 @@ impl Breaker {
     pub(super) fn probe_failed(&mut self, now: Instant, asked: Option<Duration>) {
         let pause = match self.state {
             State::Broken { pause, .. } => (pause * 2).min(LONGEST_PAUSE),
-            State::Unproven | State::Proven => FIRST_PAUSE,
+            State::Unproven | State::Proven | State::Suspect => FIRST_PAUSE,
         };
         self.give_up(now, pause, asked);
     }
 
-    /// The network is another one: nothing is known any more.
+    /// The network is another one. Many a machine's network changes every minute and makes no difference to us, so
+    /// who answered is believed until it is known better; and who asked to be left alone is.
     pub(super) fn doubt(&mut self) {
-        *self = Self::NEW;
+        self.state = match self.state {
+            State::Proven | State::Suspect => State::Suspect,
+            State::Broken { asked: true, .. } => return,
+            State::Unproven | State::Broken { .. } => State::Unproven,
+        };
+        self.failures = 0;
     }
 
     /// The same in one word.
     pub(super) fn health(&self) -> Health {
         match self.state {
             State::Unproven => Health::Unproven,
-            State::Proven => Health::Up,
+            State::Proven | State::Suspect => Health::Up,
             State::Broken { .. } => Health::Down,
         }
     }
 
     fn give_up(&mut self, now: Instant, pause: Duration, asked: Option<Duration>) {
-        let asked = asked.unwrap_or_default().min(LONGEST_ASKED_PAUSE);
-        self.state = State::Broken { until: now + pause.max(asked), pause };
+        let wanted = asked.unwrap_or_default().min(LONGEST_ASKED_PAUSE);
+        let until = now + pause.max(wanted);
+        self.state = State::Broken { until, pause, asked: asked.is_some() };
     }
 }
 
@@ -171,6 +180,19 @@ mod tests {
         breaker.doubt();
         assert_eq!((breaker.probe_at(now), breaker.health()), (Some(now), Health::Unproven));
         assert!(breaker.may_ask() && !breaker.is_proven());
+    }
+
+    #[test]
+    fn a_changed_network_wrongs_nobody() {
+        let now = Instant::now();
+        let mut breaker = Breaker::NEW;
+        breaker.succeeded();
+        breaker.doubt();
+        assert!(breaker.is_proven() && breaker.may_ask(), "it is likely to live");
+        assert_eq!(breaker.probe_at(now), Some(now), "and to be asked");
+        breaker.probe_failed(now, Some(Duration::from_secs(60)));
+        breaker.doubt();
+        assert!(!breaker.may_ask(), "it wants to be left alone");
     }
 
     proptest! {

@@ -1,22 +1,34 @@
 //! What was fetched before: a static cache in Nix's plain layout, of which references may be missing.
 //!
-//! Nothing fails because of it: what cannot be read or written is fetched again. It is bounded by collecting it like
-//! any cache.
+//! Promise: it takes no more than it may, but for what is being written, and what was not used for longest goes first.
+//! Nothing fails because of it: what cannot be read or written is fetched again.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use futures::TryStreamExt;
-use larder_formats::{narinfo::NarInfo, store_path::StorePathHash};
-use tokio::{sync::OnceCell, time::timeout};
+use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use larder_formats::{nar_file::NarFile, narinfo::NarInfo, store_path::StorePathHash};
+use moka::{policy::EvictionPolicy, sync::Cache as Memory};
+use tokio::{
+    sync::{Mutex, OnceCell, mpsc},
+    time::timeout,
+};
 
 use super::tee::{Copied, Tee};
 use crate::{
     cache::{ByteStream, Cache, CacheError, NarIdentity},
     compression::Packing,
-    last_use::LastUse,
-    record::Name,
     source::{ObjectStorage, object_storage::layout},
-    time::Clock,
+    storage::{Entry, Key, StorageError},
+    time::{SKEW, before},
 };
 
 /// How what came without compression is packed.
@@ -25,43 +37,90 @@ const PACKING: Packing = Packing::Zstd(3);
 /// How long it may take to say whether it has something.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// What is counted in: the sizes of single paths are 32-bit numbers of these.
+const UNIT: u64 = 1024;
+
+/// Narinfos that are read at once when it begins.
+const AT_ONCE: usize = 32;
+
 /// What was fetched before.
 pub struct Kept {
     cache: ObjectStorage,
-    uses: LastUse,
-    clock: Clock,
+    entries: Memory<StorePathHash, File>,
+    /// Whether what is not among the entries is not there.
+    complete: AtomicBool,
+    /// What has to go for others.
+    evicted: Mutex<mpsc::UnboundedReceiver<(StorePathHash, File)>>,
     /// Whether it may be written to, once that was found out.
     prepared: OnceCell<()>,
+    /// What was written before is not being written now.
+    begun: Timestamp,
+}
+
+/// The NAR of a path, as it is kept.
+#[derive(Clone, Copy)]
+struct File {
+    name: NarFile,
+    size: u64,
 }
 
 impl Kept {
-    /// A cache. `process` is a name that no other process has or had.
+    /// A cache that takes so many bytes at most, from now on.
     #[must_use]
-    pub fn new(cache: ObjectStorage, process: Name, clock: Clock) -> Self {
-        let uses = LastUse::new(Arc::clone(cache.storage()), process);
-        Self { cache, uses, clock, prepared: OnceCell::new() }
+    pub fn new(cache: ObjectStorage, limit: u64, now: Timestamp) -> Self {
+        let (sender, evicted) = mpsc::unbounded_channel();
+        let units = |file: &File| u32::try_from(file.size / UNIT + 2).unwrap_or(u32::MAX);
+        let entries = Memory::builder()
+            .max_capacity(limit / UNIT)
+            .weigher(move |_: &StorePathHash, file| units(file))
+            .eviction_policy(EvictionPolicy::lru())
+            .eviction_listener(move |hash: Arc<StorePathHash>, file, cause| {
+                if cause.was_evicted() {
+                    // Without anybody who removes it, the process is ending.
+                    let _ = sender.send((*hash, file));
+                }
+            })
+            .build();
+        Self {
+            cache,
+            entries,
+            complete: AtomicBool::new(false),
+            evicted: Mutex::new(evicted),
+            prepared: OnceCell::new(),
+            begun: before(now, SKEW),
+        }
     }
 
-    /// Writes down what was asked for since the last time.
-    pub async fn note_uses(&self) {
-        if let Err(error) = self.uses.flush((self.clock)()).await {
-            self.complain("what was asked for is not written down", &error);
+    /// Finds out what is there, and removes what is too much, for as long as this is polled.
+    pub async fn look_after(&self) {
+        match self.load().await {
+            Ok(()) => self.complete.store(true, Ordering::Relaxed),
+            Err(error) => self.complain("what is kept may become too much", &error),
+        }
+        let mut evicted = self.evicted.lock().await;
+        while let Some((hash, file)) = evicted.recv().await {
+            if !self.entries.contains_key(&hash)
+                && let Err(error) = self.remove(hash, &file.name).await
+            {
+                self.complain("it stays there", &error);
+            }
         }
     }
 
     /// What is known of a path that is kept.
     pub(super) async fn narinfo(&self, hash: StorePathHash) -> Option<Arc<NarInfo>> {
-        match timeout(PATIENCE, self.cache.narinfo(hash)).await {
-            Ok(Ok(info)) => info,
-            Ok(Err(error)) => {
-                self.complain("it is fetched again", &error);
-                None
-            }
-            Err(_) => {
-                self.complain("it is fetched again", &"no answer in time");
-                None
-            }
+        let known = self.entries.get(&hash).is_some();
+        if !known && self.complete.load(Ordering::Relaxed) {
+            return None;
         }
+        let answer = timeout(PATIENCE, self.cache.narinfo(hash)).await;
+        match answer {
+            Ok(Ok(Some(info))) => return Some(info),
+            Ok(Ok(None)) => self.entries.invalidate(&hash),
+            Ok(Err(error)) => self.complain("it is fetched again", &error),
+            Err(_) => self.complain("it is fetched again", &"no answer in time"),
+        }
+        None
     }
 
     /// A NAR that is kept.
@@ -82,7 +141,6 @@ impl Kept {
             self.lose(nar.path).await;
             return None;
         };
-        self.uses.record(nar.path, (self.clock)());
         let this = Arc::clone(self);
         Some(Box::pin(bytes.or_else(move |error| {
             let this = Arc::clone(&this);
@@ -94,7 +152,7 @@ impl Kept {
         })))
     }
 
-    /// Begins to keep the file that a narinfo speaks of, where that can be done as it is.
+    /// Begins to keep the file that a narinfo speaks of, as it is.
     pub(super) async fn begin(&self, info: &NarInfo) -> Option<Tee> {
         if !self.is_prepared().await {
             return None;
@@ -109,13 +167,9 @@ impl Kept {
         let Copied { draft, file, size } = copied;
         let written = async {
             draft.publish(&layout::nar_file(&file).map_err(other)?).await.map_err(other)?;
-            let mut info = info.clone();
-            info.url = file.url();
-            (info.file_hash, info.file_size) = (Some(file.hash), Some(size));
-            self.cache.put_narinfo(info, &[]).await.map_err(other)
+            self.publish(info.clone(), File { name: file, size }).await
         };
         self.tell(written.await);
-        self.uses.record(info.store_path.hash(), (self.clock)());
     }
 
     /// Keeps a path by packing its NAR.
@@ -125,23 +179,79 @@ impl Kept {
         }
         let written = async {
             let packed = self.cache.pack_anew(info, nar, PACKING, |_| ()).await.map_err(other)?;
-            let mut info = info.clone();
-            info.url = packed.file.url();
-            info.compression = packed.compression;
-            (info.file_hash, info.file_size) = (Some(packed.file.hash), Some(packed.file_size));
-            self.cache.put_narinfo(info, &[]).await.map_err(other)
+            let info = NarInfo { compression: packed.compression, ..info.clone() };
+            self.publish(info, File { name: packed.file, size: packed.file_size }).await
         };
         self.tell(written.await);
-        self.uses.record(info.store_path.hash(), (self.clock)());
     }
 
-    /// Forgets a path that cannot be read.
+    async fn publish(&self, mut info: NarInfo, file: File) -> Result<(), CacheError> {
+        let hash = info.store_path.hash();
+        info.url = file.name.url();
+        (info.file_hash, info.file_size) = (Some(file.name.hash), Some(file.size));
+        self.cache.put_narinfo(info, &[]).await.map_err(other)?;
+        self.entries.insert(hash, file);
+        self.entries.run_pending_tasks();
+        Ok(())
+    }
+
+    /// Reads what is there: what was used last is put behind the rest. Files without a narinfo are left of a crash.
+    async fn load(&self) -> Result<(), StorageError> {
+        let storage = self.cache.storage();
+        let infos = storage.list_shallow(None).try_filter_map(|entry| async move {
+            let hash = entry.key.name().strip_suffix(".narinfo").and_then(|it| it.parse().ok());
+            Ok(hash.map(|hash: StorePathHash| (hash, entry)))
+        });
+        let mut infos: Vec<(StorePathHash, Entry)> = infos.try_collect().await?;
+        infos.sort_by_key(|(_, entry)| entry.object.accessed.max(Some(entry.object.modified)));
+        let mut needed = HashSet::new();
+        let mut read = futures::stream::iter(infos)
+            .map(|(hash, _)| async move { (hash, self.cache.narinfo(hash).await) })
+            .buffered(AT_ONCE)
+            .boxed();
+        while let Some((hash, info)) = read.next().await {
+            let Ok(Some(info)) = info else { continue };
+            let Some(name) = NarFile::of_url(&info.url) else { continue };
+            needed.insert(name);
+            let size = info.file_size.unwrap_or(info.nar_size);
+            self.entries.insert(hash, File { name, size });
+        }
+        drop(read);
+        self.entries.run_pending_tasks();
+        self.sweep(&needed).await
+    }
+
+    async fn sweep(&self, needed: &HashSet<NarFile>) -> Result<(), StorageError> {
+        let storage = self.cache.storage();
+        let (Ok(nars), Ok(drafts)) = (Key::new("nar"), Key::new(".larder/drafts")) else {
+            return Ok(());
+        };
+        let left = storage.list(Some(&nars)).chain(storage.list(Some(&drafts)));
+        let left: Vec<Entry> = left.try_collect().await?;
+        for entry in left {
+            let nar = NarFile::parse(entry.key.name());
+            let is_needed = nar.is_some_and(|nar| needed.contains(&nar));
+            if !is_needed && entry.object.modified < self.begun {
+                storage.delete(&entry.key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next one who asks shall have it from elsewhere.
     async fn lose(&self, path: StorePathHash) {
         tracing::warn!(%path, "cannot be read in {} any more", self.cache.storage().url());
+        self.entries.invalidate(&path);
         let Ok(key) = layout::narinfo(path) else { return };
         if let Err(error) = self.cache.storage().delete(&key).await {
             self.complain("it stays there", &error);
         }
+    }
+
+    async fn remove(&self, hash: StorePathHash, file: &NarFile) -> Result<(), CacheError> {
+        let storage = self.cache.storage();
+        storage.delete(&layout::narinfo(hash).map_err(other)?).await.map_err(other)?;
+        storage.delete(&layout::nar_file(file).map_err(other)?).await.map_err(other)
     }
 
     async fn is_prepared(&self) -> bool {

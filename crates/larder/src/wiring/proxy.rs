@@ -4,18 +4,12 @@ use std::sync::Arc;
 
 use larder_cache::{
     cache::Cache,
-    gc::{
-        apply::{Collector, Pace},
-        index::Index,
-        plan::Policy,
-    },
     layer::Signing,
     proxy::{self, Kept, Proxy},
     source::ObjectStorage,
     storage::{Location, OpenOptions, Patience, Secret},
 };
 use larder_formats::{cache_info::CacheInfo, signature::SecretKey};
-use larder_nix::command::CancellationToken;
 use larder_web::{
     cache_site::CacheSite,
     metrics::Metrics,
@@ -24,9 +18,10 @@ use larder_web::{
     server::{Place, Serving},
 };
 
-use super::caches::{clock, credentials, holder};
+use super::caches::credentials;
 use crate::{
-    config::{ByteSize, Config, Upstream},
+    clock,
+    config::{Config, Upstream},
     keys,
     report::Error,
 };
@@ -38,10 +33,6 @@ const PATIENCE: Patience = Patience {
     stalled: std::time::Duration::from_secs(20),
     retries: 0,
 };
-
-/// How long what was just kept stays, and NARs after their narinfo: nobody but the proxy reads them, and what it
-/// has not any more it fetches again.
-const GRACE: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 
 /// A proxy at work.
 pub(crate) struct Working {
@@ -124,23 +115,8 @@ fn certificate(upstream: &Upstream) -> Result<Option<Secret>, Error> {
 }
 
 fn kept(config: &Config) -> Result<Option<Kept>, Error> {
-    let Some((location, _)) = &config.proxy.keep else { return Ok(None) };
-    let storage = location.open(&OpenOptions::default())?;
-    let cache = ObjectStorage::new(storage, info(config)?);
-    Ok(Some(Kept::new(cache, holder()?, clock())))
-}
-
-/// What keeps it small, and how small.
-pub(crate) fn collector(
-    config: &Config,
-    stop: &CancellationToken,
-) -> Result<Option<(Collector, Policy)>, Error> {
     let Some((location, limit)) = &config.proxy.keep else { return Ok(None) };
     let storage = location.open(&OpenOptions::default())?;
-    let file = config.state_dir.join("index").join("[proxy].sqlite");
-    let index = Index::open(&file, storage.url(), &super::layout(config)?.store_dir)?;
-    let collector = Collector::new(storage, index, holder()?, clock(), Pace::default());
-    let policy =
-        Policy { max_size: Some(ByteSize::bytes(*limit)), grace: GRACE, ..Policy::default() };
-    Ok(Some((collector.until(stop.clone()), policy)))
+    let cache = ObjectStorage::new(storage, info(config)?);
+    Ok(Some(Kept::new(cache, limit.bytes(), clock::now())))
 }

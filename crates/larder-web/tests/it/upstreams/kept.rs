@@ -1,1 +1,201 @@
-//! x
+//! What was fetched is kept, fetched once for all, and no more than it may be.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use larder_testkit::{Nix, NixVersion, Tree, nginx::Nginx, tree::random_bytes};
+
+use super::{Asked, Origin, Proxy};
+use crate::{
+    http,
+    support::{client, nix_dump, parse, realise},
+};
+
+fn url_of(proxy: &Proxy, path: &str) -> String {
+    let info = http::get(&proxy.address, &format!("/{}.narinfo", parse(path).hash())).text();
+    format!("/{}", info.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap())
+}
+
+fn nars(nginx: &Nginx) -> usize {
+    nginx.access_log().iter().filter(|line| line.contains("GET /nar/")).count()
+}
+
+#[test]
+fn four_clients_at_once_make_one_fetch() {
+    let (origin, top) = Origin::new("origin", 1).with_closure("zstd");
+    let nginx = origin.served();
+    let urls = [nginx.url()];
+    let asked = [Asked { name: "origin", urls: &urls, key: &origin.key }];
+    let proxy = Proxy::of(&asked, "keep-size = \"1GB\"");
+    let clients = [NixVersion::V2_34, NixVersion::V2_26, NixVersion::V2_8, NixVersion::V2_34];
+    thread::scope(|scope| {
+        for version in clients {
+            let (proxy, origin, top) = (&proxy, &origin, &top);
+            scope.spawn(move || {
+                let reader = client(version, &proxy.url(), &[&origin.key.public]);
+                let _ = realise(&reader, top).success();
+                assert!(nix_dump(&reader, top) == nix_dump(&origin.store, top));
+            });
+        }
+    });
+    assert_eq!(nars(&nginx), origin.store.closure(&top).len());
+}
+
+#[test]
+fn an_address_outlives_a_restart_and_the_upstream_that_had_it() {
+    let (first, second) = (Origin::new("first", 1), Origin::new("second", 2));
+    let path = first.store.add_tree("path", &Tree::new().file("x", random_bytes(1, 100_000)));
+    first.publish(&first.store, &path, "xz");
+    second.publish(&first.store, &path, "zstd");
+    let nginx = (first.served(), second.served());
+    let urls = ([nginx.0.url()], [nginx.1.url()]);
+    let upstreams = [
+        Asked { name: "first", urls: &urls.0, key: &first.key },
+        Asked { name: "second", urls: &urls.1, key: &second.key },
+    ];
+    let mut proxy = Proxy::of(&upstreams, "");
+    let url = url_of(&proxy, &path);
+    drop(nginx.0);
+    proxy.restart();
+    let nar = http::get(&proxy.address, &url);
+    assert!(nar.complete && nar.body == nix_dump(&first.store, &path), "{}", nar.status);
+}
+
+#[test]
+fn a_fetch_goes_on_where_one_upstream_broke_off() {
+    let origin = Origin::new("origin", 1);
+    let tree = Tree::new().file("x", random_bytes(1, 30 << 20));
+    let path = origin.store.add_tree("path", &tree);
+    origin.publish(&origin.store, &path, "none");
+    let nginx = (origin.served(), origin.served());
+    let line = larder_testkit::BadLine::to(&format!("127.0.0.1:{}", nginx.0.port()));
+    line.obey(|_| larder_testkit::Fault::CutAnswer(20 << 20));
+    let urls = ([format!("http://{}", line.address())], [nginx.1.url()]);
+    let upstreams = [
+        Asked { name: "first", urls: &urls.0, key: &origin.key },
+        Asked { name: "second", urls: &urls.1, key: &origin.key },
+    ];
+    let proxy = Proxy::of(&upstreams, "keep-size = \"1GB\"");
+    let nar = http::get(&proxy.address, &url_of(&proxy, &path));
+    assert!(nar.complete && nar.body == nix_dump(&origin.store, &path));
+    let second = proxy.status()["upstreams"][1]["addresses"][0]["bytes"].as_u64().unwrap();
+    assert!((9 << 20..12 << 20).contains(&second), "the rest: {second}");
+}
+
+#[test]
+fn what_was_damaged_is_fetched_again() {
+    let origin = Origin::new("origin", 1);
+    let path = origin.store.add_tree("path", &Tree::new().file("x", random_bytes(1, 100_000)));
+    origin.publish(&origin.store, &path, "xz");
+    let nginx = origin.served();
+    let urls = [nginx.url()];
+    let asked = [Asked { name: "origin", urls: &urls, key: &origin.key }];
+    let proxy = Proxy::of(&asked, "keep-size = \"1GB\"");
+    let url = url_of(&proxy, &path);
+    assert!(http::get(&proxy.address, &url).complete);
+    let kept = wait_for_kept(&proxy, 1);
+    let file = proxy.kept().join("nar").join(&kept[0]);
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    assert!(!http::get(&proxy.address, &url).complete, "it tells that it is damaged");
+    let nar = http::get(&proxy.address, &url);
+    assert!(nar.complete && nar.body == nix_dump(&origin.store, &path));
+    assert_eq!(nars(&nginx), 2);
+}
+
+#[test]
+fn what_nobody_waits_for_is_given_up_unless_it_is_nearly_there() {
+    let origin = Origin::new("origin", 1);
+    let tree = Tree::new().file("x", random_bytes(1, 64 << 20));
+    let path = origin.store.add_tree("path", &tree);
+    origin.publish(&origin.store, &path, "none");
+    // Eight megabytes a second.
+    let nginx = Nginx::with_server_lines(&format!(
+        "root {}; limit_rate 8m; sendfile_max_chunk 256k;",
+        origin.root().display()
+    ));
+    let urls = [nginx.url()];
+    let asked = [Asked { name: "origin", urls: &urls, key: &origin.key }];
+    let proxy = Proxy::of(&asked, "keep-size = \"1GB\"");
+    let url = url_of(&proxy, &path);
+    let leave_after = |bytes: u64| {
+        let mut stream = TcpStream::connect(&proxy.address).unwrap();
+        write!(stream, "GET {url} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut some = vec![0; usize::try_from(bytes).unwrap()];
+        stream.read_exact(&mut some).unwrap();
+    };
+    leave_after(9 << 20);
+    thread::sleep(Duration::from_secs(3));
+    let came = || proxy.status()["upstreams"][0]["addresses"][0]["bytes"].as_u64().unwrap();
+    let so_far = came();
+    assert!(so_far < 40 << 20, "{so_far}");
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(came(), so_far, "it was given up");
+    leave_after(52 << 20);
+    let _ = wait_for_kept(&proxy, 1);
+}
+
+#[test]
+fn no_more_is_kept_than_may_be() {
+    let origin = Origin::new("origin", 1);
+    let paths: Vec<_> = (0..6)
+        .map(|number| {
+            let tree = Tree::new().file("x", random_bytes(number, 1 << 20));
+            let path = origin.store.add_tree(&format!("path-{number}"), &tree);
+            origin.publish(&origin.store, &path, "zstd");
+            path
+        })
+        .collect();
+    let nginx = origin.served();
+    let urls = [nginx.url()];
+    let asked = [Asked { name: "origin", urls: &urls, key: &origin.key }];
+    let proxy = Proxy::of(&asked, "keep-size = \"3MB\"");
+    for path in &paths {
+        assert!(http::get(&proxy.address, &url_of(&proxy, path)).complete);
+    }
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let size: u64 = kept(&proxy)
+            .iter()
+            .map(|name| {
+                fs::metadata(proxy.kept().join("nar").join(name)).map_or(0, |file| file.len())
+            })
+            .sum();
+        if size <= 3_000_000 && size > 0 {
+            break;
+        }
+        assert!(Instant::now() < end, "{size} bytes are kept");
+        thread::sleep(Duration::from_millis(200));
+    }
+    // What was dropped is had again.
+    for path in &paths {
+        assert!(http::get(&proxy.address, &url_of(&proxy, path)).complete);
+    }
+}
+
+fn kept(proxy: &Proxy) -> Vec<String> {
+    let Ok(files) = fs::read_dir(proxy.kept().join("nar")) else { return Vec::new() };
+    files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Waits until so many NARs and their narinfos are kept.
+fn wait_for_kept(proxy: &Proxy, count: usize) -> Vec<String> {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let files = fs::read_dir(proxy.kept()).into_iter().flatten();
+        let infos = files
+            .filter(|it| it.as_ref().unwrap().path().extension().is_some_and(|it| it == "narinfo"));
+        if infos.count() == count {
+            return kept(proxy);
+        }
+        assert!(Instant::now() < end, "{:?}", kept(proxy));
+        thread::sleep(Duration::from_millis(50));
+    }
+}

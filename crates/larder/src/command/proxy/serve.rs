@@ -11,16 +11,12 @@ use larder_web::{
 use tokio::task::JoinSet;
 
 use crate::{
-    config::Config,
     context::Context,
     lifecycle, network,
     report::{Done, Error},
     service_manager::{self, Notice},
     wiring::proxy::{self as wiring, Working},
 };
-
-/// How often it is looked whether what is kept is too much, and written down what was asked for.
-const TIDY: Duration = Duration::from_secs(10 * 60);
 
 /// Between two tries to hear from a kernel that does not tell.
 const UNTOLD: Duration = Duration::from_secs(60);
@@ -31,7 +27,7 @@ pub(super) async fn run(context: &Context) -> Result<Done, Error> {
     let metrics = Metrics::install()?;
     let Working { proxy, kept, serving } = wiring::working(&config, &metrics)?;
     let mut server = Server::new(serving, Limits::default());
-    let mut keeper = Keeper::of(&config, proxy, kept);
+    let mut keeper = Keeper::of(proxy, kept);
     for address in server.listen_on(&wiring::places(&config)).await? {
         tracing::info!("listening on {address}");
     }
@@ -45,9 +41,9 @@ pub(super) async fn run(context: &Context) -> Result<Done, Error> {
             }
             service_manager::tell(Notice::Reloading);
             match reload(context, &mut server, &metrics).await {
-                Ok((config, proxy, kept)) => {
+                Ok((proxy, kept)) => {
                     keeper.end().await;
-                    keeper = Keeper::of(&config, proxy, kept);
+                    keeper = Keeper::of(proxy, kept);
                     tracing::info!("reloaded {}", context.config_file().display());
                 }
                 Err(error) => tracing::error!("not reloaded, all stays as it was: {error}"),
@@ -71,13 +67,13 @@ async fn reload(
     context: &Context,
     server: &mut Server,
     metrics: &Metrics,
-) -> Result<(Config, Proxy, Option<Arc<Kept>>), Error> {
+) -> Result<(Proxy, Option<Arc<Kept>>), Error> {
     let config = context.config_or_defaults()?;
     let Working { proxy, kept, serving } = wiring::working(&config, metrics)?;
     for address in server.change(serving, &wiring::places(&config)).await? {
         tracing::info!("listening on {address}");
     }
-    Ok((config, proxy, kept))
+    Ok((proxy, kept))
 }
 
 /// What goes on beside the answers.
@@ -87,19 +83,23 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn of(config: &Config, proxy: Proxy, kept: Option<Arc<Kept>>) -> Self {
+    fn of(proxy: Proxy, kept: Option<Arc<Kept>>) -> Self {
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let ending = stop.clone();
         tasks.spawn(async move {
+            let keeping = async {
+                match kept {
+                    Some(kept) => kept.look_after().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = ending.cancelled() => {}
                 () = proxy.look_after_upstreams() => {}
                 () = follow_the_network(&proxy) => {}
+                () = keeping => {}
             }
         });
-        if let Some(kept) = kept {
-            tasks.spawn(tidy(config.clone(), kept, stop.clone()));
-        }
         Self { stop, tasks }
     }
 
@@ -130,24 +130,4 @@ async fn follow_the_network(proxy: &Proxy) {
             }
         }
     }
-}
-
-async fn tidy(config: Config, kept: Arc<Kept>, stop: CancellationToken) {
-    while tokio::time::timeout(TIDY, stop.cancelled()).await.is_err() {
-        kept.note_uses().await;
-        if let Err(error) = collect(&config, &stop).await {
-            tracing::warn!(%error, "what is kept may become too much");
-        }
-    }
-    kept.note_uses().await;
-}
-
-async fn collect(config: &Config, stop: &CancellationToken) -> Result<(), Error> {
-    let Some((mut collector, policy)) = wiring::collector(config, stop)? else { return Ok(()) };
-    let plan = collector.plan(&policy).await?;
-    let outcome = collector.apply(&plan, &|_| ()).await?;
-    if outcome.paths > 0 {
-        tracing::info!(paths = outcome.paths, bytes = outcome.freed, "dropped what was kept");
-    }
-    Ok(())
 }
