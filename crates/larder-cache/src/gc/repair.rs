@@ -260,7 +260,7 @@ impl Repair {
         if stays.is_empty() {
             return Ok(Vec::new());
         }
-        let snapshot = self.checker.index.snapshot().await.map_err(CheckError::from)?;
+        let snapshot = self.checker.look().await?;
         let pins = pin::all(&**self.checker.cache.storage()).await?;
         let reached: Vec<(Name, Vec<bool>)> =
             pins.into_iter().map(|pin| (pin.name.clone(), reached(&snapshot, &pin))).collect();
