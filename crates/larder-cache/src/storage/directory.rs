@@ -165,11 +165,13 @@ fn open(path: &Path, blocking: Blocking) -> io::Result<Option<(File, Object)>> {
     if is_file { Ok(Some((file, object(&found)?))) } else { Ok(None) }
 }
 
-fn contents(file: File, range: Range<u64>, what: String) -> ObjectStream {
+fn contents(
+    file: File,
+    range: Range<u64>,
+    what: impl Fn() -> String + Send + 'static,
+) -> ObjectStream {
     let contents = read_ahead::stream(Contents::new(file, range));
-    Box::pin(
-        contents.map(move |chunk| chunk.map_err(|error| StorageError::io(what.clone(), error))),
-    )
+    Box::pin(contents.map(move |chunk| chunk.map_err(|error| StorageError::io(what(), error))))
 }
 
 #[async_trait]
@@ -207,15 +209,15 @@ impl Storage for Directory {
         key: &Key,
         range: Range<u64>,
     ) -> Result<Option<ObjectStream>, StorageError> {
-        let what = self.what("reading", key);
-        let Some((file, object)) = self.found(key).await? else { return Ok(None) };
-        range::check(&range, object.size, &what)?;
-        Ok(Some(contents(file, range, what)))
+        let Some(Opened { size, read }) = self.open(key).await? else { return Ok(None) };
+        range::check(&range, size, || self.what("reading", key))?;
+        Ok(Some(read(range)))
     }
 
     async fn open(&self, key: &Key) -> Result<Option<Opened>, StorageError> {
         let Some((file, Object { size, .. })) = self.found(key).await? else { return Ok(None) };
-        let what = self.what("reading", key);
+        let (this, key) = (self.clone(), key.clone());
+        let what = move || this.what("reading", &key);
         let read = Box::new(move |part| match range::check(&part, size, &what) {
             Ok(()) => contents(file, part, what),
             Err(error) => Box::pin(stream::once(std::future::ready(Err(error)))),
