@@ -215,8 +215,7 @@ impl Collector {
         let pins = pin::all(storage).await?;
         let mut written = Written::read(storage).await?;
         let noted = orphans::read(storage).await?;
-        self.index.refresh(storage, now, self.pace.parallel).await?;
-        let snapshot = self.index.snapshot().await?;
+        let (_, snapshot) = self.index.refresh(storage, now, self.pace.parallel).await?;
         let (ended, lasting): (Vec<_>, Vec<_>) =
             pins.into_iter().partition(|pin| pin.has_ended(now));
         let hashes = |pin: &pin::Pin| pin.paths.iter().map(|path| path.hash()).collect::<Vec<_>>();

@@ -157,8 +157,8 @@ impl Checker {
     /// # Errors
     /// When the cache cannot be listed.
     pub async fn look(&self) -> Result<Snapshot, CheckError> {
-        self.index.refresh(&**self.cache.storage(), (self.clock)(), PARALLEL).await?;
-        Ok(self.index.snapshot().await?)
+        let storage = &**self.cache.storage();
+        Ok(self.index.refresh(storage, (self.clock)(), PARALLEL).await?.1)
     }
 
     /// What is wrong as far as names, sizes and narinfos tell.
@@ -180,7 +180,7 @@ impl Checker {
         loop {
             let portion = self.index.known_paths(last).await?;
             let Some(end) = portion.last() else { break };
-            last = Some(end.hash);
+            last = Some(end.place);
             let odd = portion.iter().filter(|known| is_suspicious(snapshot, known));
             suspects.extend(odd.map(|known| known.hash));
         }

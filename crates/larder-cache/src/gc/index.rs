@@ -1,10 +1,11 @@
 //! What is in a cache, remembered between collections.
 //!
 //! A file of SQLite that can be thrown away at will: it is made again from the cache. A refresh lists the cache and
-//! reads only those narinfos that are new or have changed. An index that was broken, or is another
-//! cache's, is made anew by itself.
+//! reads only those narinfos that are new or have changed; what a name tells is not kept, since it is listed each time.
+//! An index that was broken, or is another cache's, is made anew by itself.
 
 mod contents;
+mod known;
 mod refresh;
 mod table;
 
@@ -63,7 +64,7 @@ pub struct Refreshed {
     pub listed: u64,
     /// Small objects that were read because they were new or had changed.
     pub read: u64,
-    /// Objects that are no more.
+    /// Small objects that are no more.
     pub gone: u64,
 }
 
@@ -72,7 +73,7 @@ pub struct Refreshed {
 pub struct Index {
     path: Arc<Path>,
     store_dir: StoreDir,
-    connection: Arc<Mutex<Connection>>,
+    table: Arc<Mutex<Table>>,
 }
 
 impl Index {
@@ -87,8 +88,8 @@ impl Index {
             made.map_err(|source| IndexError::Io { path: path.to_owned(), source })?;
         }
         let opened = table::open(path, cache, store_dir);
-        let connection = match opened {
-            Ok(Some(connection)) => connection,
+        let table = match opened {
+            Ok(Some(table)) => table,
             Err(error) if table::is_busy(&error) => return Err(IndexError::InUse(path.to_owned())),
             Ok(None) | Err(_) => {
                 table::remove(path)
@@ -100,7 +101,7 @@ impl Index {
         Ok(Self {
             path: path.into(),
             store_dir: store_dir.clone(),
-            connection: Arc::new(Mutex::new(connection)),
+            table: Arc::new(Mutex::new(table)),
         })
     }
 
@@ -111,16 +112,15 @@ impl Index {
     pub fn in_memory(store_dir: &StoreDir) -> Result<Self, IndexError> {
         let path = PathBuf::from("in memory");
         let made = table::make(Connection::open_in_memory(), "", store_dir);
-        let connection =
-            made.map_err(|source| IndexError::Sqlite { path: path.clone(), source })?;
+        let table = made.map_err(|source| IndexError::Sqlite { path: path.clone(), source })?;
         Ok(Self {
             path: path.into(),
             store_dir: store_dir.clone(),
-            connection: Arc::new(Mutex::new(connection)),
+            table: Arc::new(Mutex::new(table)),
         })
     }
 
-    /// Makes it say what is in the cache. `parallel` small objects are read at once.
+    /// Makes it say what is in the cache, and what that is. `parallel` small objects are read at once.
     ///
     /// # Errors
     /// When the cache cannot be listed, or one of its narinfos not be read: what that needs would be unknown.
@@ -129,39 +129,27 @@ impl Index {
         storage: &dyn Storage,
         now: Timestamp,
         parallel: usize,
-    ) -> Result<Refreshed, IndexError> {
+    ) -> Result<(Refreshed, Snapshot), IndexError> {
         Refresh::begin(self, storage, now, parallel).await?.run().await
     }
 
-    /// What was there at the last refresh.
+    /// Every path with what its narinfo said at the last refresh, in portions of some thousand, for a check. `after` is
+    /// the place of the last one of the portion before.
     ///
     /// # Errors
     /// When SQLite fails.
-    pub async fn snapshot(&self) -> Result<Snapshot, IndexError> {
-        self.with(|table| table.snapshot()).await
-    }
-
-    /// Every path with what its narinfo says, in portions of some thousand, for a check.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub async fn known_paths(
-        &self,
-        after: Option<larder_formats::store_path::StorePathHash>,
-    ) -> Result<Vec<KnownPath>, IndexError> {
+    pub async fn known_paths(&self, after: Option<i64>) -> Result<Vec<KnownPath>, IndexError> {
         self.with(move |table| table.known_paths(after)).await
     }
 
     /// Does something with the file, on a thread that may wait.
     async fn with<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Table<'_>) -> rusqlite::Result<T> + Send + 'static,
+        work: impl FnOnce(&mut Table) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, IndexError> {
-        let connection = Arc::clone(&self.connection);
-        let done = spawn_blocking(move || {
-            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&mut Table(&mut connection))
-        });
+        let table = Arc::clone(&self.table);
+        let done =
+            spawn_blocking(move || work(&mut table.lock().unwrap_or_else(PoisonError::into_inner)));
         done.await?.map_err(|source| IndexError::Sqlite { path: self.path.to_path_buf(), source })
     }
 }

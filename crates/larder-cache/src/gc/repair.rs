@@ -49,6 +49,8 @@ pub struct Repair {
 pub struct Remedies {
     /// What can be sent again, and what that needs. Nothing if there is no such thing.
     pub send: Option<push::Plan>,
+    /// What could be sent but for the secrets that it may hold.
+    pub secrets: Vec<Inspected>,
     /// What has to be removed when that is sent.
     pub remove: Plan,
     /// What is wrong, and stays.
@@ -131,12 +133,22 @@ impl Repaired {
 
 impl Repair {
     /// What would be done about what was found. Changes nothing, but for a lease on what would be sent, if `push` holds
-    /// any.
+    /// any. `sending` is told of what is looked for secrets.
     ///
     /// # Errors
     /// When the cache or the store does not tell.
-    pub async fn remedies(&self, found: &Found) -> Result<Remedies, RepairError> {
-        let send = self.to_send(found).await?;
+    pub async fn remedies(
+        &self,
+        found: &Found,
+        sending: &Observer,
+    ) -> Result<Remedies, RepairError> {
+        let (send, secrets) = match (&self.push, self.to_send(found).await?) {
+            (Some(push), Some(plan)) => {
+                let (plan, secrets) = self.harmless(push, plan, sending).await?;
+                (Some(plan), secrets)
+            }
+            _ => (None, Vec::new()),
+        };
         let mended = send.iter().flat_map(|plan| &plan.send);
         let mended: HashSet<_> = mended.map(|info| info.store_path.hash()).collect();
         let is_mended = |broken: &&Broken| {
@@ -147,7 +159,7 @@ impl Repair {
         let left: BTreeMap<_, _> = left.map(|broken| (broken.hash, broken.clone())).collect();
         let wrong = wrong(&left, found);
         let (remove, stays) = self.collector.plan_wrong(&wrong).await?;
-        Ok(Remedies { send, remove, stays: self.staying(&stays, left).await? })
+        Ok(Remedies { send, secrets, remove, stays: self.staying(&stays, left).await? })
     }
 
     /// Does it. `contents`: whether NARs were read for `found`; those of what was wrong are then read again.
@@ -215,21 +227,30 @@ impl Repair {
 
     async fn send(
         &self,
-        mut plan: push::Plan,
+        plan: push::Plan,
         watch: &Watch<'_>,
         repaired: &mut Repaired,
     ) -> Result<(), RepairError> {
         let Some(push) = &self.push else { return Ok(()) };
-        if let Some(allowed) = &self.allowed {
-            let now = (self.checker.clock)();
-            repaired.secrets = push.inspect(&plan, allowed, now, watch.sending).await?;
-            let paths: Vec<StorePath> =
-                repaired.secrets.iter().map(|found| found.path.clone()).collect();
-            plan = plan.without(&paths).0;
-        }
+        let (plan, secrets) = self.harmless(push, plan, watch.sending).await?;
+        repaired.secrets = secrets;
         repaired.sent = push.send(&plan, watch.sending).await;
         repaired.mended = plan.send.len().saturating_sub(repaired.sent.failures.len());
         Ok(())
+    }
+
+    /// What of a plan may be sent, and what may not because others could read the secrets in it.
+    async fn harmless(
+        &self,
+        push: &Push,
+        plan: push::Plan,
+        observer: &Observer,
+    ) -> Result<(push::Plan, Vec<Inspected>), RepairError> {
+        let Some(allowed) = &self.allowed else { return Ok((plan, Vec::new())) };
+        let now = (self.checker.clock)();
+        let secrets = push.inspect(&plan, allowed, now, observer).await?;
+        let paths: Vec<StorePath> = secrets.iter().map(|found| found.path.clone()).collect();
+        Ok((plan.without(&paths).0, secrets))
     }
 
     /// Looks again at everything that is looked at without reading it, and reads what was wrong.
@@ -260,7 +281,7 @@ impl Repair {
         if stays.is_empty() {
             return Ok(Vec::new());
         }
-        let snapshot = self.checker.index.snapshot().await.map_err(CheckError::from)?;
+        let snapshot = self.checker.look().await?;
         let pins = pin::all(&**self.checker.cache.storage()).await?;
         let reached: Vec<(Name, Vec<bool>)> =
             pins.into_iter().map(|pin| (pin.name.clone(), reached(&snapshot, &pin))).collect();

@@ -1,7 +1,7 @@
 //! What is in a cache, as far as a plan needs to know it, in little memory: a million paths with ten million
 //! references take some 400 MB.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry::Vacant};
 
 use jiff::Timestamp;
 use larder_formats::{
@@ -174,14 +174,15 @@ impl SnapshotBuilder {
         self.snapshot.paths.push(entry);
     }
 
-    /// Adds a NAR's file.
+    /// Adds a NAR's file. One that comes again is passed over.
     pub fn nar(&mut self, entry: NarEntry) {
-        let place = u32::try_from(self.snapshot.nars.len()).unwrap_or(NONE);
-        self.snapshot.by_file.insert(entry.file, place);
-        self.snapshot.nars.push(entry);
+        if let Vacant(new) = self.snapshot.by_file.entry(entry.file) {
+            new.insert(u32::try_from(self.snapshot.nars.len()).unwrap_or(NONE));
+            self.snapshot.nars.push(entry);
+        }
     }
 
-    /// Adds another object.
+    /// Adds another object. One that comes again counts once.
     pub fn object(&mut self, entry: ObjectEntry) {
         self.snapshot.objects.push(entry);
     }
@@ -190,6 +191,8 @@ impl SnapshotBuilder {
     #[must_use]
     pub fn finish(self) -> Snapshot {
         let Self { mut snapshot, mut numbers, places } = self;
+        snapshot.objects.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        snapshot.objects.dedup_by(|one, other| one.key == other.key);
         let (mut edges, mut starts) = (Vec::with_capacity(snapshot.edges.len()), Vec::new());
         starts.reserve_exact(snapshot.starts.len() + 1);
         for (place, start) in snapshot.starts.iter().enumerate() {

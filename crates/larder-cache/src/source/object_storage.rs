@@ -172,10 +172,11 @@ impl ObjectStorage {
         info: &NarInfo,
         from: u64,
     ) -> Result<Option<ByteStream>, CacheError> {
-        let what = || format!("reading {} in {}", info.url, self.storage.url());
+        let (link, url) = (info.url.clone(), self.storage.url().to_owned());
+        let what = move || format!("reading {link} in {url}");
         let file = self.storage.follow(&info.url, from).await;
         let file = file.map_err(|error| CacheError::new(what(), error))?;
-        Ok(file.map(|file| of_cache(file, what())))
+        Ok(file.map(|file| of_cache(file, what)))
     }
 
     /// The NAR that a narinfo of this cache speaks of, as [`Cache::nar`].
@@ -251,21 +252,24 @@ impl Cache for ObjectStorage {
 
     async fn nar_file(&self, name: &NarFile) -> Result<Option<StoredNar>, CacheError> {
         let key = named(layout::nar_file(name))?;
-        let what = self.what("reading", &key);
-        let failed = |error| CacheError::new(what.clone(), error);
+        // Put together only when something fails: that took some twentieth of the time of a small NAR's answer.
+        let (this, at) = (self.clone(), key.clone());
+        let what = move || this.what("reading", &at);
         match self.storage.open(&key).await {
             Err(error) if error.kind == StorageErrorKind::Unsupported => {}
-            opened => {
-                let stored = opened.map_err(failed)?.map(|Opened { size, read }| {
+            Err(error) => return Err(CacheError::new(what(), error)),
+            Ok(opened) => {
+                return Ok(opened.map(|Opened { size, read }| {
                     let contents = Box::new(move |range| of_cache(read(range), what));
                     StoredNar { size, contents }
-                });
-                return Ok(stored);
+                }));
             }
         }
-        let Some(object) = self.storage.stat(&key).await.map_err(failed)? else { return Ok(None) };
+        let object = self.storage.stat(&key).await;
+        let object = object.map_err(|error| CacheError::new(what(), error))?;
+        let Some(object) = object else { return Ok(None) };
         let storage = Arc::clone(&self.storage);
-        let contents = Box::new(move |range| opened(storage, key, range, what));
+        let contents = Box::new(move |range| opened(storage, key, range, what()));
         Ok(Some(StoredNar { size: object.size, contents }))
     }
 
@@ -290,7 +294,7 @@ impl Cache for ObjectStorage {
         let failed = |error| CacheError::new(what.clone(), error);
         let Some(object) = self.storage.stat(&key).await.map_err(failed)? else { return Ok(None) };
         let log = self.storage.read(&key, 0..object.size).await.map_err(failed)?;
-        Ok(log.map(|log| of_cache(log, what)))
+        Ok(log.map(|log| of_cache(log, move || what.clone())))
     }
 
     async fn realisation(&self, key: &RealisationKey) -> Result<Option<Realisation>, CacheError> {
@@ -330,14 +334,14 @@ fn text_of<'a>(key: &Key, bytes: &'a [u8]) -> Result<&'a str, CacheError> {
     std::str::from_utf8(bytes).map_err(|error| CacheError::new(format!("reading {key}"), error))
 }
 
-fn of_cache(stream: ObjectStream, what: String) -> ByteStream {
-    Box::pin(stream.map(move |chunk| chunk.map_err(|error| CacheError::new(what.clone(), error))))
+fn of_cache(stream: ObjectStream, what: impl Fn() -> String + Send + 'static) -> ByteStream {
+    Box::pin(stream.map(move |chunk| chunk.map_err(|error| CacheError::new(what(), error))))
 }
 
 fn opened(storage: Arc<dyn Storage>, key: Key, range: Range<u64>, what: String) -> ByteStream {
     let opened = async move {
         match storage.read(&key, range).await {
-            Ok(Some(contents)) => Ok(of_cache(contents, what)),
+            Ok(Some(contents)) => Ok(of_cache(contents, move || what.clone())),
             Ok(None) => Err(CacheError::new(what, "it is gone")),
             Err(error) => Err(CacheError::new(what, error)),
         }

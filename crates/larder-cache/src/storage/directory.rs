@@ -4,11 +4,13 @@
 //! its name then; the name is flushed too before anything is acknowledged. So any program that reads the
 //! directory sees whole files, and a crash leaves drafts at most.
 
+mod listing;
+
 use std::{
-    fs::{self, File, Metadata, Permissions},
+    fs::{self, File, Permissions},
     io::{self, Write},
     ops::Range,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -22,22 +24,20 @@ use larder_nix::{
     read_ahead::{self, Blocking},
 };
 use rustix::{
-    fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
+    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2},
     io::Errno,
 };
 use tempfile::NamedTempFile;
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 
+use self::listing::Depth;
 use super::{
-    Draft, Entry, EntryStream, Key, Object, ObjectStream, Opened, Storage, StorageError,
-    StorageErrorKind, location::file_url, range,
+    Draft, EntryStream, Key, Object, ObjectStream, Opened, Storage, StorageError, StorageErrorKind,
+    location::file_url, range,
 };
 
 /// Where files lie until they have their name.
 const DRAFTS: &str = ".larder/drafts";
-
-/// Files of a listing that are handed over at once.
-const BATCH: usize = 256;
 
 /// Anybody may read what is published; who may enter the directory is its owner's business.
 const MODE: u32 = 0o644;
@@ -76,7 +76,7 @@ impl Directory {
 
     /// Opens an object at once where all it takes is in memory, and on a thread that may wait where it is not:
     /// handing it from thread to thread costs more than opening it.
-    async fn found(&self, key: &Key) -> Result<Option<(File, Metadata)>, StorageError> {
+    async fn found(&self, key: &Key) -> Result<Option<(File, Object)>, StorageError> {
         let path = self.path(key);
         match open(&path, Blocking::Forbidden) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -107,102 +107,17 @@ impl Directory {
         file.persist(&to).map_err(|error| error.error)?;
         File::open(folder)?.sync_all()
     }
-
-    fn listing(&self, folder: Option<&Key>, depth: Depth) -> EntryStream {
-        let (sender, receiver) = mpsc::channel(4);
-        let (this, folder) = (self.clone(), folder.cloned());
-        let start = folder.as_ref().map_or_else(String::new, ToString::to_string);
-        let what = format!("listing {}", self.root.join(&start).display());
-        let failing = what.clone();
-        let walk = spawn_blocking(move || {
-            let mut batches = Batches { sender, batch: Vec::with_capacity(BATCH) };
-            if let Err(error) = this.walk(&start, depth, &mut batches) {
-                batches.add(Err(StorageError::io(failing, error)));
-            }
-            batches.flush();
-        });
-        let batches = stream::unfold(Some((receiver, walk, what)), |state| async move {
-            let (mut receiver, walk, what) = state?;
-            if let Some(batch) = receiver.recv().await {
-                return Some((stream::iter(batch), Some((receiver, walk, what))));
-            }
-            // A walk that broke off must not look like one that found no more.
-            let error = walk.await.err()?;
-            let error = StorageError::new(StorageErrorKind::Permanent, what, error);
-            Some((stream::iter(vec![Err(error)]), None))
-        });
-        Box::pin(batches.flatten())
-    }
-
-    fn walk(&self, folder: &str, depth: Depth, found: &mut Batches) -> io::Result<()> {
-        let entries = match fs::read_dir(self.root.join(folder)) {
-            // Not there, removed meanwhile, or no folder at all.
-            Err(error) if is_absence(&error) => return Ok(()),
-            entries => entries?,
-        };
-        for entry in entries {
-            let entry = entry?;
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            // What is ours, and what a file system has at the top of a disk, where few may look.
-            if folder.is_empty() && matches!(name, ".larder" | "lost+found") {
-                continue;
-            }
-            let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
-            let Ok(key) = Key::new(&path) else { continue };
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                if depth == Depth::All {
-                    self.walk(&path, depth, found)?;
-                }
-                continue;
-            }
-            let metadata = match fs::metadata(entry.path()) {
-                // Removed meanwhile, or a symlink to nowhere or to itself.
-                Err(error) if is_absence(&error) => continue,
-                metadata => metadata?,
-            };
-            if metadata.is_file() && !found.add(Ok(Entry { key, object: object(&metadata)? })) {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Depth {
-    One,
-    All,
-}
-
-/// A listing on its way from the thread that walks to the one that asked.
-struct Batches {
-    sender: mpsc::Sender<Vec<Result<Entry, StorageError>>>,
-    batch: Vec<Result<Entry, StorageError>>,
-}
-
-impl Batches {
-    /// Says whether anybody still listens.
-    fn add(&mut self, entry: Result<Entry, StorageError>) -> bool {
-        self.batch.push(entry);
-        self.batch.len() < BATCH || self.flush()
-    }
-
-    fn flush(&mut self) -> bool {
-        self.sender.blocking_send(std::mem::take(&mut self.batch)).is_ok()
-    }
-}
-
-fn object(metadata: &Metadata) -> io::Result<Object> {
-    let time = |seconds, nanoseconds: i64| {
-        let nanoseconds = i32::try_from(nanoseconds).unwrap_or_default();
-        Timestamp::new(seconds, nanoseconds).map_err(io::Error::other)
+fn object(file: &Stat) -> io::Result<Object> {
+    // The system's types differ from processor to processor.
+    let time = |seconds, nanoseconds: Option<i32>| {
+        Timestamp::new(seconds, nanoseconds.unwrap_or_default()).map_err(io::Error::other)
     };
     Ok(Object {
-        size: metadata.len(),
-        modified: time(metadata.mtime(), metadata.mtime_nsec())?,
-        accessed: Some(time(metadata.atime(), metadata.atime_nsec())?),
+        size: u64::try_from(file.st_size).unwrap_or_default(),
+        modified: time(file.st_mtime, file.st_mtime_nsec.try_into().ok())?,
+        accessed: Some(time(file.st_atime, file.st_atime_nsec.try_into().ok())?),
     })
 }
 
@@ -228,7 +143,7 @@ fn is_absence(error: &io::Error) -> bool {
 
 /// An open file, if there is one. Where waiting is forbidden, an answer comes from memory or is an error of the kind
 /// `WouldBlock`.
-fn open(path: &Path, blocking: Blocking) -> io::Result<Option<(File, Metadata)>> {
+fn open(path: &Path, blocking: Blocking) -> io::Result<Option<(File, Object)>> {
     let resolve = match blocking {
         Blocking::Allowed => ResolveFlags::empty(),
         Blocking::Forbidden => ResolveFlags::CACHED,
@@ -245,15 +160,18 @@ fn open(path: &Path, blocking: Blocking) -> io::Result<Option<(File, Metadata)>>
         Err(error) if is_absence(&error) => return Ok(None),
         file => file?,
     };
-    let metadata = file.metadata()?;
-    Ok(metadata.is_file().then_some((file, metadata)))
+    let found = fstat(&file)?;
+    let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+    if is_file { Ok(Some((file, object(&found)?))) } else { Ok(None) }
 }
 
-fn contents(file: File, range: Range<u64>, what: String) -> ObjectStream {
+fn contents(
+    file: File,
+    range: Range<u64>,
+    what: impl Fn() -> String + Send + 'static,
+) -> ObjectStream {
     let contents = read_ahead::stream(Contents::new(file, range));
-    Box::pin(
-        contents.map(move |chunk| chunk.map_err(|error| StorageError::io(what.clone(), error))),
-    )
+    Box::pin(contents.map(move |chunk| chunk.map_err(|error| StorageError::io(what(), error))))
 }
 
 #[async_trait]
@@ -263,14 +181,11 @@ impl Storage for Directory {
     }
 
     async fn stat(&self, key: &Key) -> Result<Option<Object>, StorageError> {
-        let opened = self.found(key).await?;
-        let found = opened.map(|(_, metadata)| object(&metadata)).transpose();
-        found.map_err(|error| StorageError::io(self.what("looking at", key), error))
+        Ok(self.found(key).await?.map(|(_, object)| object))
     }
 
     async fn get(&self, key: &Key, limit: usize) -> Result<Option<Bytes>, StorageError> {
-        let Some((file, metadata)) = self.found(key).await? else { return Ok(None) };
-        let size = metadata.len();
+        let Some((file, Object { size, .. })) = self.found(key).await? else { return Ok(None) };
         let failed = |error| StorageError::io(self.what("reading", key), error);
         if size > limit as u64 {
             let what = format!("{size} bytes, where {limit} are expected at most");
@@ -294,15 +209,15 @@ impl Storage for Directory {
         key: &Key,
         range: Range<u64>,
     ) -> Result<Option<ObjectStream>, StorageError> {
-        let what = self.what("reading", key);
-        let Some((file, metadata)) = self.found(key).await? else { return Ok(None) };
-        range::check(&range, metadata.len(), &what)?;
-        Ok(Some(contents(file, range, what)))
+        let Some(Opened { size, read }) = self.open(key).await? else { return Ok(None) };
+        range::check(&range, size, || self.what("reading", key))?;
+        Ok(Some(read(range)))
     }
 
     async fn open(&self, key: &Key) -> Result<Option<Opened>, StorageError> {
-        let Some((file, metadata)) = self.found(key).await? else { return Ok(None) };
-        let (what, size) = (self.what("reading", key), metadata.len());
+        let Some((file, Object { size, .. })) = self.found(key).await? else { return Ok(None) };
+        let (this, key) = (self.clone(), key.clone());
+        let what = move || this.what("reading", &key);
         let read = Box::new(move |part| match range::check(&part, size, &what) {
             Ok(()) => contents(file, part, what),
             Err(error) => Box::pin(stream::once(std::future::ready(Err(error)))),
@@ -336,11 +251,11 @@ impl Storage for Directory {
     }
 
     fn list(&self, folder: Option<&Key>) -> EntryStream {
-        self.listing(folder, Depth::All)
+        listing::of(&self.root, folder, Depth::All)
     }
 
     fn list_shallow(&self, folder: Option<&Key>) -> EntryStream {
-        self.listing(folder, Depth::One)
+        listing::of(&self.root, folder, Depth::One)
     }
 }
 

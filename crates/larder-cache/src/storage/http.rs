@@ -238,7 +238,7 @@ impl Storage for Http {
         let what = self.what("reading", key);
         if range.is_empty() {
             let found = self.stat(key).await?;
-            let checked = found.map(|object| range::check(&range, object.size, &what));
+            let checked = found.map(|object| range::check(&range, object.size, || what.clone()));
             return Ok(checked.transpose()?.map(|()| Box::pin(stream::empty()) as ObjectStream));
         }
         let bytes = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));

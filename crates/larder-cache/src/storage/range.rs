@@ -7,12 +7,16 @@ use futures::{StreamExt, stream};
 use super::{ObjectStream, StorageError, StorageErrorKind};
 
 /// Refuses a range that does not lie in so many bytes.
-pub(super) fn check(range: &Range<u64>, size: u64, what: &str) -> Result<(), StorageError> {
+pub(super) fn check(
+    range: &Range<u64>,
+    size: u64,
+    what: impl FnOnce() -> String,
+) -> Result<(), StorageError> {
     if range.start <= range.end && range.end <= size {
         return Ok(());
     }
     let reason = format!("bytes {} to {} of {size} were asked for", range.start, range.end);
-    Err(StorageError::new(StorageErrorKind::Permanent, what, reason))
+    Err(StorageError::new(StorageErrorKind::Permanent, what(), reason))
 }
 
 /// The same bytes, with an error where they are not as many as they must be.

@@ -282,7 +282,7 @@ impl Storage for Remote {
         let what = self.what("reading", key);
         if range.is_empty() {
             let found = self.stat(key).await?;
-            let checked = found.map(|object| range::check(&range, object.size, &what));
+            let checked = found.map(|object| range::check(&range, object.size, || what.clone()));
             return Ok(checked.transpose()?.map(|()| Box::pin(stream::empty()) as ObjectStream));
         }
         let Some((first, rest)) = self.begin(key, Some(range.clone())).await? else {

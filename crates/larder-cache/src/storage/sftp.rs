@@ -343,7 +343,7 @@ impl Storage for Sftp {
         let what = self.what("reading", key);
         let opened = self.open(key).await.map_err(|error| error.into_error(what.clone()))?;
         let Some((session, file, size)) = opened else { return Ok(None) };
-        range::check(&range, size, &what)?;
+        range::check(&range, size, || what.clone())?;
         let pieces = self.pieces(&session, &file, range);
         Ok(Some(Box::pin(pieces.map_err(move |error| error.into_error(what.clone())))))
     }

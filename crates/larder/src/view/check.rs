@@ -55,6 +55,10 @@ pub(crate) fn remedies(cache: &str, remedies: &Remedies) -> String {
     for info in remedies.send.iter().flat_map(|plan| &plan.send) {
         lines.push(format!("{}: would be sent again", info.store_path));
     }
+    let findings = remedies.secrets.iter().flat_map(|path| &path.findings);
+    lines.extend(
+        findings.map(|finding| format!("would not be sent, since others can read it: {finding}")),
+    );
     let removals = remedies.remove.paths.iter().chain(&remedies.remove.nars);
     lines.extend(removals.map(|it| format!("{}: would be removed: {}", it.what, it.reason)));
     lines.extend(remedies.stays.iter().map(|it| stays(cache, it)));

@@ -22,6 +22,13 @@ pub(super) struct Said {
     pub problem: Option<String>,
 }
 
+/// What another small object is about; nothing where that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Realisation(Option<StorePathHash>),
+    Debuginfo(Option<NarFile>),
+}
+
 pub(super) fn narinfo(hash: StorePathHash, text: &[u8], store_dir: &StoreDir) -> Said {
     let text = String::from_utf8_lossy(text);
     match NarInfo::parse(&text, store_dir) {

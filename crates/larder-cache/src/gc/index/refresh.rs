@@ -2,15 +2,18 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
-use larder_formats::{nar_file::NarFile, store_path::StorePath};
+use larder_formats::{
+    nar_file::NarFile,
+    store_path::{StorePath, StorePathHash},
+};
 
 use super::{
     Index, IndexError, Refreshed,
-    contents::{self, Said},
-    table::Listed,
+    contents::{self, Said, Target},
+    table::Small,
 };
 use crate::{
-    gc::snapshot::ObjectKind,
+    gc::snapshot::{NarEntry, ObjectEntry, ObjectKind, Snapshot, SnapshotBuilder},
     source::object_storage::layout,
     storage::{Entry, Key, Storage},
     time::{SKEW, before},
@@ -33,16 +36,27 @@ pub(super) struct Refresh<'a> {
     index: &'a Index,
     storage: &'a dyn Storage,
     parallel: usize,
-    round: i64,
+    number: u32,
     /// What was changed after this may change again and bear the same time.
     settled_before: Timestamp,
+    /// What is known by its name alone.
+    listed: SnapshotBuilder,
     done: Refreshed,
 }
 
-/// What an object turned out to be.
-enum Read {
-    Path(larder_formats::store_path::StorePathHash, Said),
+/// What lies at a key.
+enum Listed {
+    Nar(NarFile),
+    /// Known altogether.
     Object(ObjectKind),
+    /// To be read.
+    Small(Small),
+}
+
+/// What a small object turned out to say.
+enum Read {
+    Narinfo(StorePathHash, Said),
+    Other(Target),
 }
 
 impl<'a> Refresh<'a> {
@@ -52,75 +66,89 @@ impl<'a> Refresh<'a> {
         now: Timestamp,
         parallel: usize,
     ) -> Result<Self, IndexError> {
-        let round = index.with(|table| table.begin()).await?;
+        let number = index.with(|table| Ok(table.begin())).await?;
         let settled_before = before(before(now, SKEW), TICK);
-        let done = Refreshed::default();
-        Ok(Self { index, storage, parallel: parallel.max(1), round, settled_before, done })
+        let (listed, done) = (SnapshotBuilder::default(), Refreshed::default());
+        let parallel = parallel.max(1);
+        Ok(Self { index, storage, parallel, number, settled_before, listed, done })
     }
 
-    pub(super) async fn run(mut self) -> Result<Refreshed, IndexError> {
+    pub(super) async fn run(mut self) -> Result<(Refreshed, Snapshot), IndexError> {
         let (staged, drafts) = (Key::new(STAGED)?, Key::new(DRAFTS)?);
         // NARs after what needs them would be as good: only narinfos are relied upon to be complete.
         for folder in [None, Some(&staged), Some(&drafts)] {
-            let mut portions = self.storage.list(folder).chunks(PORTION);
+            let mut portions = self.storage.list(folder).ready_chunks(PORTION);
             while let Some(portion) = portions.next().await {
                 let entries: Result<Vec<Entry>, _> = portion.into_iter().collect();
                 self.note(entries?).await?;
             }
         }
-        let round = self.round;
-        self.done.gone = self.index.with(move |table| table.end(round)).await?;
-        Ok(self.done)
+        let (number, listed) = (self.number, self.listed);
+        let (gone, snapshot) =
+            self.index.with(move |table| Ok((table.end(number)?, table.snapshot(listed)?))).await?;
+        Ok((Refreshed { gone, ..self.done }, snapshot))
     }
 
     async fn note(&mut self, entries: Vec<Entry>) -> Result<(), IndexError> {
         self.done.listed += entries.len() as u64;
-        let listed: Vec<_> = entries
-            .into_iter()
-            .filter_map(|entry| Some((recognised(&entry.key)?, entry)))
-            .collect();
-        let round = self.round;
-        let unread = self.index.with(move |table| table.listed(round, listed)).await?;
+        let small: Vec<_> = entries.into_iter().filter_map(|entry| self.sort(entry)).collect();
+        if small.is_empty() {
+            return Ok(());
+        }
+        let number = self.number;
+        let unread = self.index.with(move |table| Ok(table.unread(number, small))).await?;
         if unread.is_empty() {
             return Ok(());
         }
-        let reads = unread.into_iter().map(|(listed, entry)| self.read(listed, entry));
+        let reads = unread.into_iter().map(|(small, entry)| self.read(small, entry));
         let found: Vec<Option<(Read, Entry)>> =
             stream::iter(reads).buffer_unordered(self.parallel).boxed().try_collect().await?;
-        let (mut paths, mut objects) = (Vec::new(), Vec::new());
+        let (mut narinfos, mut others) = (Vec::new(), Vec::new());
         for (read, entry) in found.into_iter().flatten() {
             match read {
-                Read::Path(hash, said) => paths.push((hash, entry, said)),
-                Read::Object(kind) => objects.push((kind, entry)),
+                Read::Narinfo(hash, said) => narinfos.push((hash, entry.object, said)),
+                Read::Other(target) => others.push((target, entry)),
             }
         }
-        self.done.read += (paths.len() + objects.len()) as u64;
-        let stamp = (self.round, self.settled_before);
+        self.done.read += (narinfos.len() + others.len()) as u64;
+        let stamp = (self.number, self.settled_before);
         self.index
             .with(move |table| {
-                table.paths(stamp, &paths)?;
-                table.objects(stamp, &objects)
+                table.paths(stamp, narinfos)?;
+                table.objects(stamp, others)
             })
             .await
     }
 
+    /// Notes what an entry's name tells. Returns one that says more.
+    fn sort(&mut self, Entry { key, object }: Entry) -> Option<(Small, Entry)> {
+        match recognised(&key)? {
+            Listed::Small(small) => return Some((small, Entry { key, object })),
+            Listed::Nar(file) => self.listed.nar(NarEntry {
+                file,
+                size: object.size,
+                written: object.modified,
+                accessed: object.accessed,
+            }),
+            Listed::Object(kind) => self.listed.object(ObjectEntry {
+                key,
+                kind,
+                size: object.size,
+                written: object.modified,
+            }),
+        }
+        None
+    }
+
     /// Reads an object; nothing if it has gone since it was listed.
-    async fn read(
-        &self,
-        listed: Listed,
-        entry: Entry,
-    ) -> Result<Option<(Read, Entry)>, IndexError> {
+    async fn read(&self, small: Small, entry: Entry) -> Result<Option<(Read, Entry)>, IndexError> {
         let Some(text) = self.storage.get(&entry.key, LIMIT).await? else { return Ok(None) };
-        let read = match listed {
-            Listed::Path(hash) => {
-                Read::Path(hash, contents::narinfo(hash, &text, &self.index.store_dir))
+        let read = match small {
+            Small::Narinfo(hash) => {
+                Read::Narinfo(hash, contents::narinfo(hash, &text, &self.index.store_dir))
             }
-            Listed::Realisation => {
-                Read::Object(ObjectKind::Realisation(contents::realisation(&text)))
-            }
-            Listed::Debuginfo => Read::Object(ObjectKind::Debuginfo(contents::debuginfo(&text))),
-            // These are known by their names.
-            Listed::Nar(_) | Listed::Object(_) => return Ok(None),
+            Small::Realisation => Read::Other(Target::Realisation(contents::realisation(&text))),
+            Small::Debuginfo => Read::Other(Target::Debuginfo(contents::debuginfo(&text))),
         };
         Ok(Some((read, entry)))
     }
@@ -129,7 +157,7 @@ impl<'a> Refresh<'a> {
 /// What lies at a key. Nothing for what is no concern of a collection's.
 fn recognised(key: &Key) -> Option<Listed> {
     if let Some(hash) = layout::narinfo_of(key) {
-        return Some(Listed::Path(hash));
+        return Some(Listed::Small(Small::Narinfo(hash)));
     }
     if let Some(file) = layout::nar_file_of(key) {
         return Some(Listed::Nar(file));
@@ -144,9 +172,9 @@ fn recognised(key: &Key) -> Option<Listed> {
         let name = key.name().strip_suffix(".json").or(key.name().strip_suffix(".ls"));
         name.and_then(NarFile::parse).map(ObjectKind::Staged)
     } else if key.is_below("realisations") || key.is_below("build-trace-v2") {
-        return text.ends_with(".doi").then_some(Listed::Realisation);
+        return text.ends_with(".doi").then_some(Listed::Small(Small::Realisation));
     } else if key.is_below("debuginfo") {
-        return Some(Listed::Debuginfo);
+        return Some(Listed::Small(Small::Debuginfo));
     } else if let Some(derivation) = text.strip_prefix("log/") {
         derivation.parse::<StorePath>().ok().map(|path| ObjectKind::Log(path.hash()))
     } else {

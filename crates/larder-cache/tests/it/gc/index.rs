@@ -56,8 +56,7 @@ fn open(file: &Path) -> Result<Index, IndexError> {
 }
 
 async fn refreshed(index: &Index, place: &Memory, hand: &Hand) -> (Refreshed, Snapshot) {
-    let done = index.refresh(place, hand.now(), 8).await.unwrap();
-    (done, index.snapshot().await.unwrap())
+    index.refresh(place, hand.now(), 8).await.unwrap()
 }
 
 /// What a snapshot says, in an order of its own.
@@ -159,12 +158,15 @@ async fn an_index_that_was_thrown_away_or_damaged_is_made_again() {
     let (hand, folder) = (Hand::new(), scratch("index"));
     let place = sample(&hand).await;
     let file = folder.path().join("deep/er/main.sqlite");
+    put(&place, "realisations/sha256:00!out.doi", format!("{{\"outPath\":\"{}\"}}", path(1))).await;
+    hand.turn(SignedDuration::from_mins(10));
     let first = {
         let index = open(&file).unwrap();
         told(&refreshed(&index, &place, &hand).await.1)
     };
-    // Kept as it is between two collections.
-    assert_eq!(told(&open(&file).unwrap().snapshot().await.unwrap()), first);
+    // Kept between two collections.
+    let (done, again) = refreshed(&open(&file).unwrap(), &place, &hand).await;
+    assert_eq!((done.read, told(&again)), (0, first.clone()));
     let damage: [&dyn Fn(); 4] = [
         &|| fs::remove_file(&file).unwrap(),
         &|| fs::write(&file, "not a database, but long enough to be looked at").unwrap(),
@@ -179,10 +181,12 @@ async fn an_index_that_was_thrown_away_or_damaged_is_made_again() {
     for break_it in damage {
         break_it();
         let index = open(&file).unwrap();
-        assert_eq!(told(&refreshed(&index, &place, &hand).await.1), first);
+        let (done, again) = refreshed(&index, &place, &hand).await;
+        assert_eq!((done.read, told(&again)), (4, first.clone()));
     }
     let another = Index::open(&file, "s3://another", &StoreDir::default()).unwrap();
-    assert_eq!(told(&another.snapshot().await.unwrap()), "");
+    let (done, again) = refreshed(&another, &place, &hand).await;
+    assert_eq!((done.read, told(&again)), (4, first));
 }
 
 #[test]
@@ -216,6 +220,6 @@ async fn what_a_broken_narinfo_refers_to_is_not_taken_from_under_it() {
     }
     let known = index.known_paths(None).await.unwrap();
     assert_eq!(known.iter().filter(|it| it.problem.is_some()).count(), 2);
-    let next = index.known_paths(Some(known[0].hash)).await.unwrap();
+    let next = index.known_paths(Some(known[0].place)).await.unwrap();
     assert_eq!(next, known[1..]);
 }

@@ -210,7 +210,7 @@ fn other_objects_go_with_what_they_belong_to_and_foreign_ones_never() {
     let plan = plan(&there, &Known::default(), &policy, day(60));
     let going: Vec<String> = plan.objects.iter().map(|it| it.what.to_string()).collect();
     let expected =
-        ["gone.ls", "gone.doi", "debuginfo/gone", ".larder/drafts/old", ".larder/staged/old"];
+        [".larder/drafts/old", ".larder/staged/old", "debuginfo/gone", "gone.doi", "gone.ls"];
     assert_eq!(going, expected);
 }
 

@@ -11,10 +11,14 @@ use std::{
 
 use jiff::SignedDuration;
 use larder_cache::{
-    gc::{plan::Reason, repair::Repaired},
+    gc::{
+        plan::{Plan, Reason},
+        repair::{Repair, Repaired},
+    },
     lease::{LeaseOptions, Leases},
     names::Names,
     pin::Pins,
+    secrets::AllowList,
     storage::{Storage, StorageErrorKind},
 };
 use larder_formats::{hash::Sha256, nar_file::NarFile, signature::SecretKey, store_path::StoreDir};
@@ -24,7 +28,7 @@ use tokio::sync::Notify;
 
 use super::{
     cases,
-    damaged::{CHAIN, Damage, Damaged, flipped, narinfo, repaired, store, told},
+    damaged::{CHAIN, Damage, Damaged, flipped, narinfo, quiet, repaired, store, told},
     hash, path,
 };
 use crate::{
@@ -176,6 +180,18 @@ async fn a_store_that_is_damaged_itself_mends_nothing() {
     assert!(done.is_whole() && cache.check(true).await.is_well());
 }
 
+/// Who holds nothing writes nothing.
+fn dry_repair(cache: &Damaged, source: &Source) -> Repair {
+    let mut repair = cache.repair(Arc::new(cache.place.clone()), Some(source), "dry");
+    let push = repair.push.take().unwrap();
+    let to = larder_cache::source::ObjectStorage::new(
+        Arc::clone(push.to.storage()),
+        crate::source::cache_info(),
+    );
+    repair.push = Some(larder_cache::push::Push { to, ..push });
+    repair
+}
+
 #[tokio::test]
 async fn what_would_be_done_is_told_and_nothing_is_changed() {
     let cache = Damaged::chain().await;
@@ -183,19 +199,40 @@ async fn what_would_be_done_is_told_and_nothing_is_changed() {
     cache.damage(4, Damage::NoNar).await;
     let (before, records) = (cache.everything().await, ours(&cache.place).await);
     let source = store(&[(4_usize, [4_usize])]);
-    let mut repair = cache.repair(Arc::new(cache.place.clone()), Some(&source), "one");
-    // Who holds nothing writes nothing.
-    let push = repair.push.take().unwrap();
-    let to = larder_cache::source::ObjectStorage::new(
-        Arc::clone(push.to.storage()),
-        crate::source::cache_info(),
-    );
-    repair.push = Some(larder_cache::push::Push { to, ..push });
+    let repair = dry_repair(&cache, &source);
     let found = super::damaged::found(&repair.checker, true).await;
-    let remedies = repair.remedies(&found).await.unwrap();
+    let remedies = repair.remedies(&found, &quiet()).await.unwrap();
     let sent: Vec<_> = remedies.send.unwrap().send.iter().map(|it| it.store_path.hash()).collect();
     assert_eq!((sent, remedies.remove.paths.len(), remedies.stays.len()), (vec![hash(4)], 3, 0));
     assert_eq!((cache.everything().await, ours(&cache.place).await), (before, records));
+}
+
+#[tokio::test]
+async fn what_would_be_done_is_what_is_done_about_secrets_too() {
+    let secret = SecretKey::from_seed("cache-1", [7; 32]).unwrap();
+    let text = format!("key = {}\n", secret.expose().as_str()).into_bytes();
+    let source = Source::new([
+        (path(1), text, vec![]),
+        (path(2), random_bytes(2, 3000), vec![path(1)]),
+        (path(4), random_bytes(4, 3000), vec![]),
+    ]);
+    let cache = Damaged::with(&source, &[2, 4]).await;
+    cache.damage(1, Damage::NoNar).await;
+    cache.damage(4, Damage::NoNar).await;
+    let allowed = || Some(AllowList::default());
+    let dry = Repair { allowed: allowed(), ..dry_repair(&cache, &source) };
+    let found = super::damaged::found(&dry.checker, true).await;
+    let remedies = dry.remedies(&found, &quiet()).await.unwrap();
+    let sent: Vec<_> = remedies.send.unwrap().send.iter().map(|it| it.store_path.hash()).collect();
+    let secrets: Vec<_> = remedies.secrets.iter().map(|it| it.path.hash()).collect();
+    assert_eq!((sent, secrets), (vec![hash(4)], vec![hash(1)]));
+    let repair = cache.repair(Arc::new(cache.place.clone()), Some(&source), "one");
+    let done = repaired(Repair { allowed: allowed(), ..repair }).await;
+    assert_eq!(done.secrets.len(), remedies.secrets.len());
+    assert_eq!((done.mended, cache.left()), (1, vec![4]));
+    let removed = |plan: &Plan| plan.paths.iter().map(|it| it.what.clone()).collect::<Vec<_>>();
+    assert_eq!(removed(&done.plan), removed(&remedies.remove));
+    assert_eq!(done.plan.paths.len(), 2);
 }
 
 /// Dies at each of its requests in turn, before or after that is done; whoever comes next finishes the work.

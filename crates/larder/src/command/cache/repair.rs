@@ -45,12 +45,18 @@ pub(super) async fn run(
         prepared = prepare => prepared?,
         () = context.cancel.cancelled() => return Err(Error::Cancelled),
     };
+    let size = found.broken.values().filter_map(|it| Some(it.info.as_ref()?.nar_size)).sum();
     if arguments.dry_run {
-        let remedies = repair.remedies(&found).await?;
+        let board = Board::new("looking for secrets", size);
+        let observer = board.observer();
+        let remedies = tokio::select! {
+            remedies = repair.remedies(&found, &observer) => remedies?,
+            () = context.cancel.cancelled() => return Err(Error::Cancelled),
+        };
+        drop(board);
         say(&view::check::remedies(&target.name, &remedies));
         return Ok(if found.is_well() { Done::Well } else { Done::SomeFailed });
     }
-    let size = found.broken.values().filter_map(|it| Some(it.info.as_ref()?.nar_size)).sum();
     let (board, counter) = (Board::new("sending", size), Counter::new("removing"));
     let watch = Watch { sending: &board.observer(), removing: &counter.observer() };
     let repaired = repair.apply(found, arguments.contents, &watch).await;
