@@ -52,6 +52,7 @@ use self::{
 };
 pub use self::{
     breaker::Health,
+    figures::{PROXY_PATHS, UPSTREAM_ANSWERS, UPSTREAM_BYTES, UPSTREAM_SECONDS, UPSTREAM_UP},
     kept::Kept,
     status::{AddressStatus, KeptStatus, Status, UpstreamStatus},
     tier::Settings as Upstream,
@@ -127,8 +128,11 @@ impl Proxy {
 
     /// Finds out who answers again, for as long as this is polled.
     pub async fn look_after_upstreams(&self) {
-        let addresses = self.tiers().iter().flat_map(|tier| &tier.addresses);
-        join_all(addresses.map(|address| address.look_after())).await;
+        let mut looks = Vec::new();
+        for tier in self.tiers() {
+            looks.extend(tier.addresses.iter().map(|address| address.look_after(&tier.name)));
+        }
+        join_all(looks).await;
     }
 
     /// The network is another one than before: who was dead may live, and who lived may be somebody else.
@@ -159,7 +163,6 @@ impl Proxy {
                 Ok(None)
             }
             Answer::Unknown => {
-                self.counts.could_not_tell.fetch_add(1, Ordering::Relaxed);
                 let reason = "no upstream that told has it, and not all told";
                 Err(CacheError::new(format!("looking for {hash}"), reason))
             }
@@ -222,14 +225,16 @@ impl Proxy {
         if let Some(kept) = &self.fetches.kept
             && let Some(info) = kept.narinfo(hash).await
         {
-            self.counts.kept.fetch_add(1, Ordering::Relaxed);
+            count("kept", Some(&self.counts.kept));
             return Ok(Some(info));
         }
-        let found = self.find(hash).await?;
-        if found.is_none() {
-            self.counts.absent.fetch_add(1, Ordering::Relaxed);
+        let found = self.find(hash).await;
+        match &found {
+            Ok(Some(_)) => count("found", None),
+            Ok(None) => count("absent", Some(&self.counts.absent)),
+            Err(_) => count("unknown", Some(&self.counts.could_not_tell)),
         }
-        Ok(found.map(|source| source.info))
+        Ok(found?.map(|source| source.info))
     }
 
     /// Asks all upstreams for something that is no path.
@@ -265,6 +270,13 @@ impl Proxy {
                 counts.bytes_kept.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             }
         }))
+    }
+}
+
+fn count(outcome: &'static str, counter: Option<&AtomicU64>) {
+    metrics::counter!(PROXY_PATHS, "outcome" => outcome).increment(1);
+    if let Some(counter) = counter {
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 

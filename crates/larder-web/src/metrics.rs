@@ -10,6 +10,7 @@ use std::{sync::LazyLock, time::Duration};
 use larder_cache::{
     layer::LOOKUPS,
     packed::{DROPPED, KEPT_BYTES, PACKED, PACKED_OUTCOMES, PACKED_REQUESTS},
+    proxy::{PROXY_PATHS, UPSTREAM_ANSWERS, UPSTREAM_BYTES, UPSTREAM_SECONDS, UPSTREAM_UP},
 };
 use metrics::{Counter, Gauge, Histogram};
 pub use metrics_exporter_prometheus::BuildError as MetricsError;
@@ -45,6 +46,7 @@ impl Metrics {
     pub fn install() -> Result<Self, MetricsError> {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Full(SECONDS.to_owned()), &BUCKETS)?
+            .set_buckets_for_metric(Matcher::Full(UPSTREAM_SECONDS.to_owned()), &BUCKETS)?
             .build_recorder();
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).map_err(MetricsError::FailedToSetGlobalRecorder)?;
@@ -93,6 +95,14 @@ fn describe() {
     describe_counter!(PACKED, "NARs packed when they were first asked for, and kept.");
     describe_counter!(DROPPED, "Packed NARs dropped to make room for others.");
     describe_gauge!(KEPT_BYTES, "Bytes that the packed NARs take that are kept.");
+    describe_counter!(PROXY_PATHS, "Paths that the proxy was asked for, by outcome.");
+    describe_counter!(UPSTREAM_ANSWERS, "What upstreams said of paths, by outcome.");
+    describe_histogram!(UPSTREAM_SECONDS, Unit::Seconds, "How long they took to say it.");
+    describe_gauge!(
+        UPSTREAM_UP,
+        "1 for an upstream's address that answers, 0 for one that does not."
+    );
+    describe_counter!(UPSTREAM_BYTES, "Bytes of NARs that came from upstreams, as packed there.");
     describe_gauge!("larder_build_info", "Always 1; the version is its label.");
 }
 

@@ -29,8 +29,9 @@ pub(crate) async fn nar(
     headers: HeaderMap,
 ) -> Result<Response, WebError> {
     let Some(NarName { path, nar_hash }) = NarName::parse(&file, query.as_deref()) else {
-        if let Some(packed) = &site.packed {
-            let name = PackedName::parse(&file, query.as_deref()).ok_or(WebError::Absent)?;
+        if let Some(packed) = &site.packed
+            && let Some(name) = PackedName::parse(&file, query.as_deref())
+        {
             return packed_nar::answer(&site.cache, packed, name, (&method, &headers)).await;
         }
         let name = NarFile::parse(&file).ok_or(WebError::Absent)?;

@@ -55,7 +55,7 @@ pub struct StaticCache {
     /// The same as one that is only read.
     site: Arc<CacheSite>,
     tokens: Tokens,
-    used: LastUse,
+    used: Arc<LastUse>,
     gate: Arc<Gate>,
     clock: Clock,
     /// Done once it is known that the place may be written to.
@@ -75,10 +75,19 @@ impl StaticCache {
         (gate, clock): (Arc<Gate>, Clock),
     ) -> Self {
         let storage = || Arc::clone(cache.storage());
-        let (tokens, used) = (Tokens::new(storage()), LastUse::new(storage(), replica.clone()));
-        let read: Arc<dyn Cache> = Arc::new(Metered::new(cache.clone()));
+        let tokens = Tokens::new(storage());
+        let used = Arc::new(LastUse::new(storage(), replica.clone()));
+        let (noted, now) = (Arc::clone(&used), Arc::clone(&clock));
+        let read = Metered::telling(cache.clone(), move |path| noted.record(path, now()));
+        let read: Arc<dyn Cache> = Arc::new(read);
         let site = Arc::new(CacheSite { cache: read, compress_nars: false, packed: None });
         Self { served, cache, site, tokens, used, gate, clock, prepared: OnceCell::new() }
+    }
+
+    /// What it has, for whoever may read all of it. What is asked for is noted as used.
+    #[must_use]
+    pub fn for_everybody(&self) -> Option<Arc<dyn Cache>> {
+        (!self.served.private).then(|| Arc::clone(&self.site.cache))
     }
 
     /// What it is called.

@@ -1,17 +1,21 @@
-//! What goes on beside the answers of a server, and ends after them.
+//! What goes on beside the answers of a server or a proxy, and ends after them.
 
 use std::{sync::Arc, time::Duration};
 
+use larder_cache::proxy::Proxy;
 use larder_nix::command::CancellationToken;
 use larder_web::static_cache::StaticCache;
 use tokio::task::JoinSet;
 
-use crate::{config::Config, pusher};
+use crate::{config::Config, network, pusher, wiring::proxy::Asking};
+
+/// Between two tries to hear from a kernel that does not tell of the network.
+const UNTOLD: Duration = Duration::from_secs(60);
 
 /// How often it is written down what was asked for. A crash forgets no more than that.
 const NOTE_USES: Duration = Duration::from_secs(5 * 60);
 
-/// Keeps static caches while they are served, and sends what waits to be pushed.
+/// Keeps static caches while they are served, sends what waits to be pushed, and looks after those that are asked.
 pub(crate) struct Keeper {
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -19,14 +23,25 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// Begins with these.
-    pub(crate) fn of(config: &Config, caches: &[Arc<StaticCache>]) -> Self {
-        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+    pub(crate) fn of(config: &Config, caches: &[Arc<StaticCache>], asking: Option<Asking>) -> Self {
+        let mut keeper = Self { stop: CancellationToken::new(), tasks: JoinSet::new() };
+        let Self { stop, tasks } = &mut keeper;
+        if let Some(asking) = asking {
+            tasks.spawn(ask(asking, stop.clone()));
+        }
         for cache in caches {
             tasks.spawn(note_uses(Arc::clone(cache), stop.clone()));
         }
         if !config.push.to.is_empty() {
             tasks.spawn(pusher::stand_by(config.clone(), stop.clone()));
         }
+        keeper
+    }
+
+    /// Looks after a proxy alone.
+    pub(crate) fn of_proxy(asking: Asking) -> Self {
+        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        tasks.spawn(ask(asking, stop.clone()));
         Self { stop, tasks }
     }
 
@@ -45,6 +60,45 @@ async fn note_uses(cache: Arc<StaticCache>, stop: CancellationToken) {
         }
         if stopped {
             return;
+        }
+    }
+}
+
+/// Finds out how the upstreams are, and removes what is kept too much.
+async fn ask(asking: Asking, stop: CancellationToken) {
+    let keeping = async {
+        match asking.kept {
+            Some(kept) => kept.look_after().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = asking.proxy.look_after_upstreams() => {}
+        () = follow_the_network(&asking.proxy) => {}
+        () = keeping => {}
+    }
+}
+
+/// Never ends.
+async fn follow_the_network(proxy: &Proxy) {
+    let mut changes = match network::Changes::listen() {
+        Ok(changes) => changes,
+        Err(error) => {
+            tracing::warn!(%error, "that the network changed is found out a minute later at most");
+            return std::future::pending().await;
+        }
+    };
+    loop {
+        match changes.next().await {
+            Ok(()) => {
+                tracing::debug!("the network has changed");
+                proxy.network_changed();
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the kernel does not tell of the network");
+                tokio::time::sleep(UNTOLD).await;
+            }
         }
     }
 }

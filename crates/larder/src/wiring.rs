@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc};
 use jiff::SignedDuration;
 use larder_cache::{
     cache::Cache,
-    layer::{Metered, Packed, Signing},
+    layer::{Metered, Packed, Signing, Tiered},
     packed::{self, PackedNars},
     pin::local::LocalPins,
     queue::Queue,
@@ -86,12 +86,20 @@ pub(crate) fn packed_nars(config: &Config, before: Option<&PackedNars>) -> Packe
     }
 }
 
+/// What `larder serve` answers with, and what has to be looked after meanwhile.
+pub(crate) struct Served {
+    pub(crate) serving: Serving,
+    pub(crate) caches: Vec<Arc<StaticCache>>,
+    pub(crate) proxy: Option<proxy::Asking>,
+}
+
 /// What `larder serve` answers with.
-pub(crate) fn serving(
-    config: &Config,
-    lasting: &Lasting,
-) -> Result<(Serving, Vec<Arc<StaticCache>>), Error> {
-    let site = site(config, lasting)?;
+pub(crate) fn serving(config: &Config, lasting: &Lasting) -> Result<Served, Error> {
+    let proxy = match config.serve.pass_through {
+        true => Some(proxy::asking(config)?),
+        false => None,
+    };
+    let site = site(config, lasting, proxy.as_ref())?;
     if config.serve.serve_store && site.public_keys.is_empty() {
         tracing::warn!("no `signing-keys`: clients accept only what is signed already");
     }
@@ -102,7 +110,7 @@ pub(crate) fn serving(
         router: router(site),
         tls: tls(config)?,
     };
-    Ok((serving, caches))
+    Ok(Served { serving, caches, proxy })
 }
 
 /// The certificate of the configuration, where there is one.
@@ -111,7 +119,7 @@ pub(crate) fn tls(config: &Config) -> Result<Option<Arc<Tls>>, Error> {
     Ok(Some(Arc::new(Tls::load(certificate, key)?)))
 }
 
-fn site(config: &Config, lasting: &Lasting) -> Result<Site, Error> {
+fn site(config: &Config, lasting: &Lasting, proxy: Option<&proxy::Asking>) -> Result<Site, Error> {
     let Lasting { metrics, gate, packed } = lasting;
     let paths = &config.serve.signing_keys;
     let keys = paths.iter().map(|path| keys::read(path)).collect::<Result<Vec<_>, _>>()?;
@@ -123,19 +131,17 @@ fn site(config: &Config, lasting: &Lasting) -> Result<Site, Error> {
     }
     let store = match config.serve.serve_store {
         false => None,
-        true => {
-            let store = LocalStore::open(layout(config)?, config.serve.priority)?;
-            let signing = Signing::new(Metered::new(store), keys);
-            let cache: Arc<dyn Cache> = match packed.keeps() {
-                true => Arc::new(Packed::new(signing, packed.clone())),
-                false => Arc::new(signing),
-            };
-            let compress_nars = config.serve.compress_nars;
-            Some(Arc::new(CacheSite { cache, compress_nars, packed: Some(packed.clone()) }))
-        }
+        true => Some(store(config, keys, packed)?),
     };
+    let passing = proxy.map(|proxy| {
+        let public = caches.iter().filter_map(|cache| cache.for_everybody());
+        let tiers = store.clone().into_iter().chain(public).chain([Arc::clone(&proxy.cache)]);
+        Arc::new(Tiered::new(proxy.info.clone(), tiers.collect())) as Arc<dyn Cache>
+    });
+    let compress_nars = config.serve.compress_nars;
+    let site = |cache| Arc::new(CacheSite { cache, compress_nars, packed: Some(packed.clone()) });
     Ok(Site {
-        store,
+        store: passing.or(store).map(site),
         caches,
         public_keys,
         fleet_keys: fleet_public_keys(config),
@@ -143,6 +149,20 @@ fn site(config: &Config, lasting: &Lasting) -> Result<Site, Error> {
         metrics: Some(metrics.clone()),
         base_path: config.serve.base_path.clone(),
         trusted_proxies: Arc::new(TrustedProxies::new(config.serve.trusted_proxies.clone())),
+    })
+}
+
+/// This machine's store, as it is served.
+fn store(
+    config: &Config,
+    keys: Vec<SecretKey>,
+    packed: &PackedNars,
+) -> Result<Arc<dyn Cache>, Error> {
+    let store = LocalStore::open(layout(config)?, config.serve.priority)?;
+    let signing = Signing::new(Metered::new(store), keys);
+    Ok(match packed.keeps() {
+        true => Arc::new(Packed::new(signing, packed.clone())),
+        false => Arc::new(signing),
     })
 }
 

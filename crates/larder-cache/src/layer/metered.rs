@@ -19,12 +19,20 @@ use crate::cache::{ByteStream, Cache, CacheError, NarIdentity, PathFile, StoredN
 pub const LOOKUPS: &str = "larder_store_lookups_total";
 
 /// A cache whose questions are counted.
-pub struct Metered<C>(C);
+pub struct Metered<C> {
+    inner: C,
+    found: Box<dyn Fn(StorePathHash) + Send + Sync>,
+}
 
 impl<C: Cache> Metered<C> {
     /// Wraps a cache. Counts with the process's recorder, and nothing where there is none.
     pub fn new(inner: C) -> Self {
-        Self(inner)
+        Self::telling(inner, |_| ())
+    }
+
+    /// The same; `found` is told of each path that was asked for and found.
+    pub fn telling(inner: C, found: impl Fn(StorePathHash) + Send + Sync + 'static) -> Self {
+        Self { inner, found: Box::new(found) }
     }
 }
 
@@ -45,19 +53,23 @@ fn count<T>(
 #[async_trait]
 impl<C: Cache> Cache for Metered<C> {
     fn info(&self) -> CacheInfo {
-        self.0.info()
+        self.inner.info()
     }
 
     fn generation(&self) -> Option<u64> {
-        self.0.generation()
+        self.inner.generation()
     }
 
     async fn narinfo(&self, hash: StorePathHash) -> Result<Option<Arc<NarInfo>>, CacheError> {
-        count("narinfo", self.0.narinfo(hash).await, Option::is_some)
+        let answer = self.inner.narinfo(hash).await;
+        if let Ok(Some(_)) = answer {
+            (self.found)(hash);
+        }
+        count("narinfo", answer, Option::is_some)
     }
 
     async fn narinfo_of(&self, nar: NarIdentity) -> Result<Option<Arc<NarInfo>>, CacheError> {
-        count("narinfo", self.0.narinfo_of(nar).await, Option::is_some)
+        count("narinfo", self.inner.narinfo_of(nar).await, Option::is_some)
     }
 
     async fn nar(
@@ -65,27 +77,27 @@ impl<C: Cache> Cache for Metered<C> {
         nar: NarIdentity,
         range: Range<u64>,
     ) -> Result<Option<ByteStream>, CacheError> {
-        count("nar", self.0.nar(nar, range).await, Option::is_some)
+        count("nar", self.inner.nar(nar, range).await, Option::is_some)
     }
 
     async fn nar_file(&self, name: &NarFile) -> Result<Option<StoredNar>, CacheError> {
-        count("nar_file", self.0.nar_file(name).await, Option::is_some)
+        count("nar_file", self.inner.nar_file(name).await, Option::is_some)
     }
 
     async fn listing(&self, hash: StorePathHash) -> Result<Option<Listing>, CacheError> {
-        count("listing", self.0.listing(hash).await, Option::is_some)
+        count("listing", self.inner.listing(hash).await, Option::is_some)
     }
 
     async fn derivations(&self, hash: StorePathHash) -> Result<Vec<StorePath>, CacheError> {
-        count("derivations", self.0.derivations(hash).await, |found| !found.is_empty())
+        count("derivations", self.inner.derivations(hash).await, |found| !found.is_empty())
     }
 
     async fn log(&self, derivation: &StorePath) -> Result<Option<ByteStream>, CacheError> {
-        count("log", self.0.log(derivation).await, Option::is_some)
+        count("log", self.inner.log(derivation).await, Option::is_some)
     }
 
     async fn realisation(&self, key: &RealisationKey) -> Result<Option<Realisation>, CacheError> {
-        count("realisation", self.0.realisation(key).await, Option::is_some)
+        count("realisation", self.inner.realisation(key).await, Option::is_some)
     }
 
     async fn file(
@@ -93,6 +105,6 @@ impl<C: Cache> Cache for Metered<C> {
         hash: StorePathHash,
         names: Vec<OsString>,
     ) -> Result<Option<PathFile>, CacheError> {
-        count("file", self.0.file(hash, names).await, Option::is_some)
+        count("file", self.inner.file(hash, names).await, Option::is_some)
     }
 }

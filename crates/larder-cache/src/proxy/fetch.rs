@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     fetches::Fetches,
+    figures::UPSTREAM_BYTES,
     spool::{Progress, Spool, VERIFIED_FIRST},
     tee::{Copied, Tee},
     tier::{Source, Tier, Verdict},
@@ -197,8 +198,10 @@ impl Fetch {
         let file = file.map_err(|_| Trouble::Broken("its NAR did not begin to come".to_owned()))?;
         let file = file.map_err(broken)?.ok_or(Trouble::Gone)?;
         let address = Arc::clone(&source.address);
+        let bytes = metrics::counter!(UPSTREAM_BYTES, "upstream" => source.tier.name.clone());
         let counted: ByteStream = Box::pin(file.inspect_ok(move |chunk| {
             address.figures().bytes += chunk.len() as u64;
+            bytes.increment(chunk.len() as u64);
         }));
         let tee = match &self.fetches.kept {
             Some(kept) if self.written == 0 && !unpacked => kept.begin(info).await,

@@ -25,8 +25,9 @@ use crate::{
     on_a_thread::on_a_thread,
 };
 
-/// NARs that are fetched at once. Each that is small is held in memory.
-const AT_ONCE: usize = 48;
+/// NARs that are fetched at once. Each takes a decoder, with xz some 9 MB of a large NAR, and one that is small is held
+/// in memory.
+const AT_ONCE: usize = 24;
 
 /// What upstreams sent that was wrong.
 const BAD: u64 = 1000;

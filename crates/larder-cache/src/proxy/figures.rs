@@ -30,6 +30,36 @@ pub(super) enum Outcome {
     Failed,
 }
 
+/// The counter of answers of upstreams. Its labels are `upstream` and `outcome`: `found`, `absent`, `untrusted` where none
+/// of its keys signed what it has, or `failed`.
+pub const UPSTREAM_ANSWERS: &str = "larder_upstream_answers_total";
+
+/// The histogram of the time that their answers took, by `upstream`.
+pub const UPSTREAM_SECONDS: &str = "larder_upstream_answer_seconds";
+
+/// The gauge that is 1 for an address that answers and 0 for one that does not, by `upstream` and `url`.
+pub const UPSTREAM_UP: &str = "larder_upstream_up";
+
+/// The counter of bytes of NARs that came from upstreams, as they were packed, by `upstream`.
+pub const UPSTREAM_BYTES: &str = "larder_upstream_bytes_total";
+
+/// The counter of paths that a proxy was asked for. Its label is `outcome`: `kept`, `found`, `absent`, or `unknown`
+/// where not all told and nobody else had it.
+pub const PROXY_PATHS: &str = "larder_proxy_paths_total";
+
+/// Counts an answer of an upstream.
+pub(super) fn count(upstream: &str, outcome: Outcome, took: Duration) {
+    let name = || upstream.to_owned();
+    let outcome = match outcome {
+        Outcome::Found => "found",
+        Outcome::Absent => "absent",
+        Outcome::Untrusted => "untrusted",
+        Outcome::Failed => "failed",
+    };
+    metrics::counter!(UPSTREAM_ANSWERS, "upstream" => name(), "outcome" => outcome).increment(1);
+    metrics::histogram!(UPSTREAM_SECONDS, "upstream" => name()).record(took);
+}
+
 impl Outcome {
     pub(super) fn of(verdict: &Verdict) -> Self {
         match verdict {

@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use super::{
-    breaker::Breaker,
-    figures::{Figures, Outcome},
+    breaker::{Breaker, Health},
+    figures::{self, Figures, Outcome, UPSTREAM_UP},
 };
 use crate::{
     cache::{Cache, CacheError, NarIdentity},
@@ -187,13 +187,16 @@ impl Address {
                 if info.is_trusted_by(self.cache.store_dir(), &tier.keys) {
                     // Nobody else could have said that.
                     self.breaker().succeeded();
-                    Verdict::Found(Source { tier, address: Arc::clone(&self), info })
+                    let (tier, address) = (Arc::clone(&tier), Arc::clone(&self));
+                    Verdict::Found(Source { tier, address, info })
                 } else {
                     Verdict::Untrusted
                 }
             }
         };
-        self.figures().answered(Outcome::of(&verdict), begun.elapsed());
+        let (outcome, took) = (Outcome::of(&verdict), begun.elapsed());
+        self.figures().answered(outcome, took);
+        figures::count(&tier.name, outcome, took);
         verdict
     }
 
@@ -218,8 +221,11 @@ impl Address {
     }
 
     /// Finds out whether it answers whenever that is not known, for as long as this is polled.
-    pub(super) async fn look_after(&self) -> ! {
+    pub(super) async fn look_after(&self, upstream: &str) -> ! {
+        let (name, url) = (upstream.to_owned(), self.url().to_owned());
+        let up = metrics::gauge!(UPSTREAM_UP, "upstream" => name, "url" => url);
         loop {
+            up.set(if self.breaker().health() == Health::Up { 1 } else { 0 });
             let due = self.breaker().probe_at(Instant::now());
             tokio::select! {
                 () = self.wake.notified() => continue,

@@ -31,9 +31,7 @@ pub(crate) async fn narinfo_or_listing(
     if is_writer && !cache.cache.try_hold(&Names::of_paths([hash])).await? {
         return Err(WebError::Absent);
     }
-    let answer = narinfo::answer(&cache.site, file).await?;
-    cache.used.record(hash, cache.now());
-    Ok(answer)
+    narinfo::answer(&cache.site, file).await
 }
 
 /// Which NAR has the debug information of a build id.

@@ -3,6 +3,8 @@
 mod faults;
 mod health;
 mod kept;
+mod kinds;
+mod lan;
 mod wrong;
 
 use std::{
@@ -101,25 +103,31 @@ pub(crate) struct Asked<'a> {
 impl Proxy {
     /// One that asks these, with more lines below `[proxy]`.
     pub(crate) fn of(upstreams: &[Asked<'_>], lines: &str) -> Self {
+        Self::with_environment(upstreams, lines, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub(crate) fn with_environment(
+        upstreams: &[Asked<'_>],
+        lines: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let folder = scratch("proxy");
-        let config = folder.path().join("larder.toml");
-        let listen = if lines.contains("listen =") { "" } else { "listen = [\"127.0.0.1:0\"]\n" };
-        let mut text = format!(
-            "state-dir = \"{}\"\n[push]\nnetrc = \"/nowhere\"\n[proxy]\n{listen}{lines}\n",
-            folder.path().join("state").display()
-        );
-        for Asked { name, urls, key } in upstreams {
-            let _ = writeln!(
-                text,
-                "[[upstream]]\nname = {name:?}\nurls = {urls:?}\npublic-keys = [{:?}]",
-                key.public
-            );
-        }
-        fs::write(&config, text).unwrap();
-        let mut process = run(&config);
+        configure(folder.path(), upstreams, lines);
+        let program = environment
+            .iter()
+            .fold(run(&folder.path().join("larder.toml")), |it, (name, value)| it.env(name, value));
+        let mut process = program.spawn();
         let line = process.wait_for_line("listening on ");
         let address = line.rsplit(' ').next().unwrap().to_owned();
         Self { process, folder, address }
+    }
+
+    /// Reads another configuration.
+    pub(crate) fn reload(&mut self, upstreams: &[Asked<'_>], lines: &str) {
+        configure(self.folder.path(), upstreams, lines);
+        self.process.signal(rustix::process::Signal::HUP);
+        let _ = self.process.wait_for_line("reloaded ");
     }
 
     /// Starts it again where it was.
@@ -128,7 +136,7 @@ impl Proxy {
         let config = self.folder.path().join("larder.toml");
         let text = fs::read_to_string(&config).unwrap();
         fs::write(&config, text.replace("127.0.0.1:0", &self.address)).unwrap();
-        self.process = run(&config);
+        self.process = run(&config).spawn();
         self.process.wait_for_port(&self.address.clone());
     }
 
@@ -161,8 +169,31 @@ impl Proxy {
     }
 }
 
-fn run(config: &Path) -> Background {
-    Program::new(built_program("larder")).args(["proxy", "--config"]).arg(config).spawn()
+fn run(config: &Path) -> Program {
+    Program::new(built_program("larder")).args(["proxy", "--config"]).arg(config)
+}
+
+fn configure(folder: &Path, upstreams: &[Asked<'_>], lines: &str) {
+    let listen = if lines.contains("listen =") { "" } else { "listen = [\"127.0.0.1:0\"]\n" };
+    let text = format!(
+        "state-dir = \"{}\"\n[push]\nnetrc = \"/nowhere\"\n[proxy]\n{listen}{lines}\n{}",
+        folder.join("state").display(),
+        sections(upstreams)
+    );
+    fs::write(folder.join("larder.toml"), text).unwrap();
+}
+
+/// What a configuration says of upstreams.
+pub(crate) fn sections(upstreams: &[Asked<'_>]) -> String {
+    let mut text = String::new();
+    for Asked { name, urls, key } in upstreams {
+        let keys = &key.public;
+        let _ = writeln!(
+            text,
+            "[[upstream]]\nname = {name:?}\nurls = {urls:?}\npublic-keys = [{keys:?}]"
+        );
+    }
+    text
 }
 
 /// Has a client fetch a path and everything that it needs, and makes sure that it got what was there.
@@ -174,10 +205,15 @@ pub(crate) fn fetches(version: NixVersion, url: &str, origin: &Origin, path: &st
     }
 }
 
+/// Where the narinfo of a path is.
+pub(crate) fn target(path: &str) -> String {
+    format!("/{}.narinfo", parse(path).hash())
+}
+
 /// A narinfo that somebody asks for, and how long that takes.
 pub(crate) fn asked(proxy: &Proxy, path: &str) -> (u16, Duration) {
     let begun = Instant::now();
-    let answer = http::get(&proxy.address, &format!("/{}.narinfo", parse(path).hash()));
+    let answer = http::get(&proxy.address, &target(path));
     (answer.status, begun.elapsed())
 }
 
@@ -191,7 +227,7 @@ fn it_hands_out_what_an_upstream_has_as_it_is(version: NixVersion) {
         let urls = [nginx.url()];
         let proxy = Proxy::of(&[Asked { name: "origin", urls: &urls, key: &origin.key }], "");
         fetches(version, &proxy.url(), &origin, &top);
-        let answer = http::get(&proxy.address, &format!("/{}.narinfo", parse(&top).hash()));
+        let answer = http::get(&proxy.address, &target(&top));
         let text = answer.text();
         assert!(text.contains("\nCompression: none\n") && text.contains("\nURL: nar/"), "{text}");
         assert!(text.contains(&format!("?hash={}\n", parse(&top).hash())), "{text}");

@@ -15,7 +15,7 @@ use crate::{
     lifecycle, pusher,
     report::{Done, Error},
     service_manager::{self, Notice},
-    wiring::{self, Lasting},
+    wiring::{self, Lasting, Served, proxy::Asking},
 };
 
 /// Serve this machine's store as a binary cache, and what was built for the fleet
@@ -29,10 +29,10 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
     let gate = Arc::new(Gate::new(UploadLimits::default()));
     let packed = wiring::packed_nars(&config, None);
     let mut lasting = Lasting { metrics: metrics.clone(), gate, packed };
-    let (serving, caches) = wiring::serving(&config, &lasting)?;
+    let Served { serving, caches, proxy } = wiring::serving(&config, &lasting)?;
     let mut server = Server::new(serving, Limits::default());
     pusher::describe();
-    let mut keeper = Keeper::of(&config, &caches);
+    let mut keeper = Keeper::of(&config, &caches, proxy);
     let inherited = Listening::inherited()?;
     let activated = !inherited.is_empty();
     if activated {
@@ -50,10 +50,10 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
             }
             service_manager::tell(Notice::Reloading);
             match reload(context, &mut server, &mut lasting, activated).await {
-                Ok((config, caches)) => {
+                Ok((config, caches, proxy)) => {
                     // One after the other: only one process and one keeper may send what waits.
                     keeper.end().await;
-                    keeper = Keeper::of(&config, &caches);
+                    keeper = Keeper::of(&config, &caches, proxy);
                     tracing::info!("reloaded {}", context.config_file().display());
                 }
                 Err(error) => {
@@ -80,11 +80,11 @@ async fn reload(
     server: &mut Server,
     lasting: &mut Lasting,
     activated: bool,
-) -> Result<(Config, Vec<Arc<StaticCache>>), Error> {
+) -> Result<(Config, Vec<Arc<StaticCache>>, Option<Asking>), Error> {
     let config = context.config()?;
     let packed = wiring::packed_nars(&config, Some(&lasting.packed));
     let next = Lasting { packed, ..lasting.clone() };
-    let (serving, caches) = wiring::serving(&config, &next)?;
+    let Served { serving, caches, proxy } = wiring::serving(&config, &next)?;
     if activated {
         server.answer_by(serving);
     } else {
@@ -93,7 +93,7 @@ async fn reload(
         }
     }
     *lasting = next;
-    Ok((config, caches))
+    Ok((config, caches, proxy))
 }
 
 async fn listen(server: &mut Server, config: &Config) -> Result<(), ServerError> {

@@ -62,6 +62,8 @@ pub struct Serve {
     pub store: StoreUri,
     /// Whether it is served.
     pub serve_store: bool,
+    /// Whether what it has not is taken from elsewhere.
+    pub pass_through: bool,
     /// Files with the secret keys that sign narinfos. Absolute.
     pub signing_keys: Vec<PathBuf>,
     /// The `Priority` of nix-cache-info; clients ask lower ones first.
@@ -145,6 +147,7 @@ fn serve(section: &mut SectionReader<'_, '_, '_>) -> Serve {
         certificate: certificate(section),
         store: section.text("store", str::parse).unwrap_or_default(),
         serve_store: section.truth("serve-store").unwrap_or(true),
+        pass_through: section.truth("pass-through").unwrap_or(false),
         signing_keys: section.list("signing-keys", absolute_path).unwrap_or_default(),
         priority: section.number("priority", 0..=u32::MAX).unwrap_or(PRIORITY),
         compress_nars: section.truth("compress-nars").unwrap_or(false),

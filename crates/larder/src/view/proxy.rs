@@ -41,7 +41,7 @@ fn one(address: &AddressStatus) -> String {
     };
     let latency = address.latency_ms.map_or(String::new(), |time| format!(" in {time:.0} ms"));
     let total = found + absent + untrusted;
-    let rate = if total == 0 { 0 } else { found * 100 / total };
+    let rate = (found * 100).checked_div(total).unwrap_or(0);
     let mut text = format!(
         "  {url}: {health}{latency}\n    had {found} of {total} ({rate} %), {} fetched",
         HumanBytes(address.bytes)

@@ -9,7 +9,10 @@ use larder_cache::{
     source::ObjectStorage,
     storage::{Location, OpenOptions, Patience, Secret},
 };
-use larder_formats::{cache_info::CacheInfo, signature::SecretKey};
+use larder_formats::{
+    cache_info::CacheInfo,
+    signature::{PublicKey, SecretKey},
+};
 use larder_web::{
     cache_site::CacheSite,
     metrics::Metrics,
@@ -34,38 +37,50 @@ const PATIENCE: Patience = Patience {
     retries: 0,
 };
 
-/// A proxy at work.
-pub(crate) struct Working {
+/// Who is asked, and what is kept of it.
+#[derive(Clone)]
+pub(crate) struct Asking {
     pub(crate) proxy: Proxy,
     pub(crate) kept: Option<Arc<Kept>>,
-    pub(crate) serving: Serving,
+    /// The same as a cache, signed where it is to be.
+    pub(crate) cache: Arc<dyn Cache>,
+    pub(crate) info: CacheInfo,
+    public_keys: Vec<PublicKey>,
 }
 
-/// What `larder proxy` answers with.
-pub(crate) fn working(config: &Config, metrics: &Metrics) -> Result<Working, Error> {
+/// Those that are configured to be asked.
+pub(crate) fn asking(config: &Config) -> Result<Asking, Error> {
     let settings = &config.proxy;
     let paths = &settings.signing_keys;
     let keys = paths.iter().map(|path| keys::read(path)).collect::<Result<Vec<_>, _>>()?;
     let public_keys = keys.iter().map(SecretKey::public).collect();
-    let kept = kept(config)?.map(Arc::new);
+    let (info, kept) = (info(config)?, kept(config)?.map(Arc::new));
     let proxy = Proxy::new(proxy::Settings {
-        info: info(config)?,
+        info: info.clone(),
         upstreams: upstreams(config)?,
         within: settings.answer_within,
         spool: config.state_dir.join("spool"),
         kept: kept.clone(),
     });
-    let cache: Arc<dyn Cache> = Arc::new(Signing::new(proxy.clone(), keys));
-    let cache = Arc::new(CacheSite { cache, compress_nars: false, packed: None });
-    let site =
-        ProxySite { cache, proxy: proxy.clone(), public_keys, metrics: Some(metrics.clone()) };
-    let serving = Serving {
+    let cache = Arc::new(Signing::new(proxy.clone(), keys));
+    Ok(Asking { proxy, kept, cache, info, public_keys })
+}
+
+/// What `larder proxy` answers with.
+pub(crate) fn serving(asking: &Asking, metrics: &Metrics) -> Serving {
+    let cache = Arc::clone(&asking.cache);
+    let site = ProxySite {
+        cache: Arc::new(CacheSite { cache, compress_nars: false, packed: None }),
+        proxy: asking.proxy.clone(),
+        public_keys: asking.public_keys.clone(),
+        metrics: Some(metrics.clone()),
+    };
+    Serving {
         base_path: larder_web::base_path::BasePath::default(),
         proxies: Arc::default(),
         router: proxy_router(site),
         tls: None,
-    };
-    Ok(Working { proxy, kept, serving })
+    }
 }
 
 /// Where it listens.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use larder_testkit::{Nix, NixVersion, Tree, tree::random_bytes};
+use larder_testkit::{NixVersion, Tree, tree::random_bytes};
 
 use super::{Asked, Origin, Proxy, asked, fetches};
 use crate::{

@@ -78,6 +78,17 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         section: Section::Serve,
+        name: "pass-through",
+        kind: "true or false",
+        fallback: Fallback::Value("false"),
+        meaning: "Whether what this store has not is taken from the static caches that are not private, and then from \
+                  every `[[upstream]]`, kept and signed as `[proxy]` says. So one machine is all that a LAN needs, and \
+                  what comes over a slow link comes once.",
+        example: "true",
+        start: None,
+    },
+    Key {
+        section: Section::Serve,
         name: "signing-keys",
         kind: "list of absolute paths",
         fallback: Fallback::Value("[]"),
