@@ -128,6 +128,7 @@ pub(crate) fn site() -> Option<Site> {
             packed: Some(PackedNars::new(Settings { keep: None, level: 1, at_once: 1 })),
         })),
         caches: Vec::new(),
+        proxy: None,
         public_keys: Vec::new(),
         fleet_keys: Vec::new(),
         ledger: PathBuf::from("/nonexistent/ledger"),

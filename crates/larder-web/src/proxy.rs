@@ -29,7 +29,11 @@ pub(crate) type SharedProxy = State<Arc<ProxySite>>;
 
 /// How the upstreams are, as JSON.
 pub(crate) async fn status(State(site): SharedProxy) -> Response {
-    let json = serde_json::json!(site.proxy.status());
+    status_of(&site.proxy)
+}
+
+pub(crate) fn status_of(proxy: &Proxy) -> Response {
+    let json = serde_json::json!(proxy.status());
     ([(header::CONTENT_TYPE, "application/json")], format!("{json}\n")).into_response()
 }
 

@@ -33,6 +33,7 @@ pub fn router(site: Site) -> Router {
         .route("/fleet", get(fleet::overview))
         .route("/fleet/{file}", get(fleet::host))
         .route("/metrics", get(metrics))
+        .route("/status", get(status))
         .route("/health", get(health))
         .route("/version", get(version))
         .fallback(not_found);
@@ -117,6 +118,11 @@ async fn health(State(site): Shared) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, "the store cannot be read\n").into_response()
         }
     }
+}
+
+/// How those are that are asked for what is not here.
+async fn status(State(site): Shared) -> Result<Response, WebError> {
+    Ok(proxy::status_of(site.proxy.as_ref().ok_or(WebError::Absent)?))
 }
 
 /// What was counted, as Prometheus reads it.

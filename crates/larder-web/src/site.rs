@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use axum::extract::State;
+use larder_cache::proxy::Proxy;
 use larder_formats::signature::PublicKey;
 
 use crate::{
@@ -16,6 +17,8 @@ pub struct Site {
     pub store: Option<Arc<CacheSite>>,
     /// The static caches, each below its name.
     pub caches: Vec<Arc<StaticCache>>,
+    /// Who is asked for what none of these has.
+    pub proxy: Option<Proxy>,
     /// The keys that its narinfos are signed with.
     pub public_keys: Vec<PublicKey>,
     /// The keys that its revisions are signed with.

@@ -143,6 +143,7 @@ fn site(config: &Config, lasting: &Lasting, proxy: Option<&proxy::Asking>) -> Re
     Ok(Site {
         store: passing.or(store).map(site),
         caches,
+        proxy: proxy.map(|asking| asking.proxy.clone()),
         public_keys,
         fleet_keys: fleet_public_keys(config),
         ledger: ledger_file(&config.state_dir),

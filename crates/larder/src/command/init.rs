@@ -3,17 +3,20 @@
 use std::{
     fs::OpenOptions,
     io::{ErrorKind, Write},
+    path::Path,
 };
 
 use clap::ValueEnum;
 
 use crate::{
-    config::{Role, starting_file},
+    config::{NIX_CONF, Role, starting_file},
     context::{Context, say},
     report::{Done, Error},
 };
 
 /// Write a starting configuration, with comments
+///
+/// For a client, Nix's settings for `larder proxy` are written beside it, as `nix.conf`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// What this machine is to be
@@ -40,7 +43,8 @@ Next:
 
 const NEXT_FOR_CLIENT: &str = "\
 Next: set `servers` and `fleet-public-keys` in that file (the server's page at `/` shows both, and the
-lines for nix.conf), then: larder config check, larder upgrade dry-run";
+key of its cache), and an `[[upstream]]` for each cache above cache.nixos.org, then: larder config check, larder
+upgrade dry-run. To have Nix ask `larder proxy` alone, let nix.conf include the one that lies there now";
 
 pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Done, Error> {
     let (role, next) = match arguments.role {
@@ -53,17 +57,32 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Done, Erro
         return Ok(Done::Well);
     }
     let path = context.config_file();
-    let io = |source| Error::Io { path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(io)?;
+        std::fs::create_dir_all(folder).map_err(io(path))?;
     }
-    // Never over what somebody wrote.
+    write(path, &text)?;
+    if role == Role::Client {
+        let settings = path.with_file_name("nix.conf");
+        match write(&settings, NIX_CONF) {
+            // Somebody's own.
+            Err(Error::ConfigExists(_)) => {}
+            written => written?,
+        }
+    }
+    say(&format!("wrote {}\n{next}", path.display()));
+    Ok(Done::Well)
+}
+
+/// Writes a file, never over what somebody wrote.
+fn write(path: &Path, text: &str) -> Result<(), Error> {
     let made = OpenOptions::new().write(true).create_new(true).open(path);
     let mut file = made.map_err(|source| match source.kind() {
         ErrorKind::AlreadyExists => Error::ConfigExists(path.to_owned()),
-        _ => io(source),
+        _ => io(path)(source),
     })?;
-    file.write_all(text.as_bytes()).map_err(io)?;
-    say(&format!("wrote {}\n{next}", path.display()));
-    Ok(Done::Well)
+    file.write_all(text.as_bytes()).map_err(io(path))
+}
+
+fn io(path: &Path) -> impl Fn(std::io::Error) -> Error {
+    move |source| Error::Io { path: path.to_owned(), source }
 }

@@ -25,7 +25,7 @@ pub(super) const CACHE_NIXOS_ORG_KEY: &str =
 const NETRC: &str = "/etc/nix/netrc";
 
 /// What the server answers for by itself; a cache of that name would hide it or be hidden.
-const TAKEN: [&str; 11] = [
+const TAKEN: [&str; 12] = [
     "build-trace-v2",
     "debuginfo",
     "fleet",
@@ -36,6 +36,7 @@ const TAKEN: [&str; 11] = [
     "nix-cache-info",
     "realisations",
     "serve",
+    "status",
     "version",
 ];
 

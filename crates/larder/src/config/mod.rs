@@ -30,7 +30,7 @@ pub use self::caches::{CacheConfig, CacheName, Push};
 pub use self::keys::DEFAULT_PATH;
 pub use self::problem::ConfigErrors;
 pub use self::proxy::{Proxy, Upstream};
-pub use self::reference::{Role, starting_file};
+pub use self::reference::{NIX_CONF, Role, starting_file};
 pub(crate) use self::sections::REV_DIR;
 pub use self::sections::{Build, Certificate, Client, Config, Serve};
 pub use self::server::Server;

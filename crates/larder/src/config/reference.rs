@@ -23,7 +23,7 @@ impl Role {
     fn sections(self) -> &'static [Section] {
         match self {
             Self::Server => &[Section::Top, Section::Serve, Section::Build],
-            Self::Client => &[Section::Top, Section::Client],
+            Self::Client => &[Section::Top, Section::Client, Section::Proxy, Section::Upstream],
         }
     }
 
@@ -34,8 +34,8 @@ impl Role {
                  `larder key generate`, say below where the flake is, and run `larder config check`."
             }
             Self::Client => {
-                "This machine upgrades from the fleet's server. Say below where the server is and \
-                 what the fleet's public key is, and run `larder config check`."
+                "This machine upgrades from the fleet's server. Say below where the server is, what the \
+                 fleet's public key is and which caches there are, and run `larder config check`."
             }
         }
     }
@@ -59,6 +59,9 @@ pub fn starting_file(role: Role) -> String {
     }
     file
 }
+
+/// Nix's settings for a client, which lie beside its configuration.
+pub const NIX_CONF: &str = include_str!("example/nix.conf");
 
 /// The text of `docs/configuration.md`.
 #[must_use]

@@ -26,6 +26,7 @@ fn least(section: Section) -> String {
     let cache = "[[cache]]\nname = \"least\"\nurl = \"/least\"\n";
     match section {
         Section::Cache => cache.to_owned(),
+        Section::Upstream => "[[upstream]]\nname = \"least\"\nurls = [\"/least\"]\n".to_owned(),
         Section::Push => "[[cache]]\nname = \"main\"\nurl = \"/least\"\n[push]\n".to_owned(),
         other => other.header().map_or(String::new(), |header| format!("{header}\n")),
     }
@@ -34,7 +35,7 @@ fn least(section: Section) -> String {
 fn with_key(key: &Key, value: &str) -> String {
     let least = least(key.section);
     let mut lines: Vec<&str> = least.lines().collect();
-    if key.section == Section::Cache {
+    if key.section.is_repeated() {
         lines.retain(|line| !line.starts_with(&format!("{} = ", key.name)));
     }
     let setting = format!("{} = {value}", key.name);
@@ -44,9 +45,11 @@ fn with_key(key: &Key, value: &str) -> String {
 
 /// The same with those keys that it means nothing without.
 fn with_companions(key: &Key, value: &str) -> String {
-    let tls = ["tls-listen", "tls-certificate", "tls-key"];
+    let groups: [&[&str]; 2] =
+        [&["tls-listen", "tls-certificate", "tls-key"], &["keep", "keep-size"]];
     let others = key.section.keys().filter(|other| {
-        tls.contains(&key.name) && tls.contains(&other.name) && other.name != key.name
+        let both = |group: &&[&str]| group.contains(&key.name) && group.contains(&other.name);
+        other.name != key.name && groups.iter().any(both)
     });
     let others: String =
         others.map(|other| format!("{} = {}\n", other.name, other.example)).collect();

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use larder::config::{Config, Role, starting_file};
-use larder_testkit::{Program, scratch::scratch};
+use larder_testkit::{Nix, NixVersion, Program, TestStore, scratch::scratch};
 
 fn larder(config: &Path) -> Program {
     Program::new(env!("CARGO_BIN_EXE_larder")).env("LARDER_CONFIG", config)
@@ -20,6 +20,32 @@ fn each_role_gets_its_file_and_the_next_steps() {
         assert_eq!(text, starting_file(role));
         assert!(Config::load(&file).is_ok());
     }
+}
+
+#[test]
+fn the_settings_for_nix_are_understood_by_every_nix() {
+    let dir = scratch("init");
+    let file = dir.path().join("larder.toml");
+    let _ = larder(&file).args(["init", "client"]).run().success();
+    let settings = dir.path().join("nix.conf");
+    for version in NixVersion::all() {
+        let store = TestStore::with_config(version, &format!("!include {}", settings.display()));
+        let shown = store.nix(&["nix", "show-config"]).success();
+        for line in [
+            "substituters = http://127.0.0.1:5001",
+            "narinfo-cache-negative-ttl = 0",
+            "fallback = true",
+            "connect-timeout = 5",
+        ] {
+            assert!(shown.lines().iter().any(|shown| shown == line), "{version}: {line}");
+        }
+        assert!(!shown.stderr.contains("unknown setting"), "{shown}");
+    }
+    // What somebody wrote there stays.
+    let own = scratch("own");
+    fs::write(own.path().join("nix.conf"), "# mine").unwrap();
+    let _ = larder(&own.path().join("larder.toml")).args(["init", "client"]).run().success();
+    assert_eq!(fs::read_to_string(own.path().join("nix.conf")).unwrap(), "# mine");
 }
 
 #[test]

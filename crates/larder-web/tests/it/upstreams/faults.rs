@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use larder_testkit::{
     BadLine, BlackHole, Fault, Nix, NixVersion, Tree,
     nginx::{Nginx, free_port},
+    nix::workspace_root,
     tree::random_bytes,
 };
 
@@ -172,3 +173,27 @@ every_way!(
     one_with_failing_nars: "answers 500 for NARs",
     one_that_breaks_off: "breaks off in the middle of NARs",
 );
+
+/// What the guide says of every way: the tests above fail where it is not so.
+#[test]
+fn the_table_in_the_guide_is_what_is_tested() {
+    let guide = workspace_root().join("docs/proxy.md");
+    let text = std::fs::read_to_string(&guide).unwrap();
+    let (before, _) = text.split_once("writes it anew -->\n").unwrap();
+    let mut made = format!(
+        "{before}writes it anew -->\n\n| the first upstream … | the path that the second one has | what nobody has |\n\
+         | --- | --- | --- |\n"
+    );
+    for way in &WAYS {
+        made.push_str(&format!("| {} | is had | is built here |\n", way.what));
+    }
+    made.push_str(&format!(
+        "\nThe same with nobody behind the first one: what it does not deliver is built here. A build begins within \
+         {} s, on a machine that runs other tests meanwhile.\n",
+        IN_TIME.as_secs()
+    ));
+    if std::env::var_os("LARDER_BLESS").is_some() {
+        std::fs::write(&guide, &made).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&guide).unwrap(), made, "LARDER_BLESS=1 writes it anew");
+}

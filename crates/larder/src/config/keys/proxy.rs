@@ -63,7 +63,7 @@ pub(super) const KEYS: &[Key] = &[
         fallback: Fallback::Described("none (every upstream needs one)"),
         meaning: "What messages and figures call it. No two upstreams have one name.",
         example: "\"home\"",
-        start: None,
+        start: Some("\"cache.nixos.org\""),
     },
     Key {
         section: Section::Upstream,
@@ -73,7 +73,7 @@ pub(super) const KEYS: &[Key] = &[
         meaning: "The addresses of this one cache, the best first: at home, by VPN. The first that answers is used. \
                   Logins for servers come from `netrc` under `[push]`.",
         example: "[\"http://nas.home.example:5000\", \"http://nas.vpn.example:5000\"]",
-        start: None,
+        start: Some("[\"https://cache.nixos.org\"]"),
     },
     Key {
         section: Section::Upstream,
@@ -83,7 +83,7 @@ pub(super) const KEYS: &[Key] = &[
         meaning: "The keys of which one must have signed a path for the upstream to be believed. Only what is \
                   content-addressed needs none.",
         example: "[\"nas.example-1:9gH8DqnqN1QX3A182UdO9ByRqXl9KE9bQpWk0alXOfA=\"]",
-        start: None,
+        start: Some("[\"cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=\"]"),
     },
     Key {
         section: Section::Upstream,
