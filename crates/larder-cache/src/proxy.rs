@@ -44,6 +44,7 @@ use larder_formats::{
     store_path::{StorePath, StorePathHash},
 };
 use moka::sync::Cache as Memory;
+use tokio::time::Instant;
 
 use self::{
     asking::{Answer, Question},
@@ -62,8 +63,8 @@ use crate::{
     source::ObjectStorage,
 };
 
-/// Paths of which it is remembered who has them.
-const REMEMBERED: u64 = 50_000;
+/// Paths of which it is remembered who has them: some 2 kB each.
+const REMEMBERED: u64 = 10_000;
 const REMEMBERED_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// Paths of which it is remembered that nobody has them: for as long as one evaluation asks for the same again.
@@ -93,6 +94,7 @@ pub struct Proxy {
     absent: Memory<StorePathHash, ()>,
     asking: Arc<Mutex<Asking>>,
     counts: Arc<Counts>,
+    begun: Instant,
 }
 
 type Asking = HashMap<StorePathHash, Shared<BoxFuture<'static, Answer>>>;
@@ -100,6 +102,7 @@ type Asking = HashMap<StorePathHash, Shared<BoxFuture<'static, Answer>>>;
 /// What became of questions.
 #[derive(Default)]
 struct Counts {
+    networks: AtomicU64,
     asked: AtomicU64,
     kept: AtomicU64,
     absent: AtomicU64,
@@ -123,6 +126,7 @@ impl Proxy {
             absent,
             asking: Arc::default(),
             counts: Arc::default(),
+            begun: Instant::now(),
         }
     }
 
@@ -138,6 +142,7 @@ impl Proxy {
     /// The network is another one than before: who was dead may live, and who lived may be somebody else.
     pub fn network_changed(&self) {
         self.absent.invalidate_all();
+        self.counts.networks.fetch_add(1, Ordering::Relaxed);
         self.tiers().iter().for_each(|tier| tier.doubt());
     }
 
@@ -298,6 +303,12 @@ fn here(info: Arc<NarInfo>) -> Arc<NarInfo> {
 impl Cache for Proxy {
     fn info(&self) -> CacheInfo {
         self.info.clone()
+    }
+
+    fn generation(&self) -> Option<u64> {
+        // What was said stays true, but that something is absent.
+        let now = (self.begun.elapsed().as_secs() / ABSENT_FOR.as_secs(), &self.counts.networks);
+        Some(now.0.wrapping_add(now.1.load(Ordering::Relaxed) << 32))
     }
 
     async fn narinfo(&self, hash: StorePathHash) -> Result<Option<Arc<NarInfo>>, CacheError> {

@@ -3,7 +3,12 @@
 //! For caches that answer soon and surely (a store, folders, a proxy): they are asked one after the other. Those that
 //! may be dead are asked by a proxy.
 
-use std::{ffi::OsString, ops::Range, sync::Arc};
+use std::{
+    ffi::OsString,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    ops::Range,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use larder_formats::{
@@ -55,6 +60,11 @@ impl Tiered {
 impl Cache for Tiered {
     fn info(&self) -> CacheInfo {
         self.info.clone()
+    }
+
+    fn generation(&self) -> Option<u64> {
+        let each: Option<Vec<u64>> = self.tiers.iter().map(|tier| tier.generation()).collect();
+        Some(BuildHasherDefault::<DefaultHasher>::default().hash_one(each?))
     }
 
     async fn narinfo(&self, hash: StorePathHash) -> Result<Option<Arc<NarInfo>>, CacheError> {

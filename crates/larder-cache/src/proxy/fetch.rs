@@ -211,8 +211,8 @@ impl Fetch {
             Some(tee) => tee.watch(counted),
             None => counted,
         };
-        let range = self.written - start..self.size - start;
-        let mut nar = cache.unpacked(info, watched, range).map_err(broken)?;
+        // To the end of the file: what lies behind the NAR, as a checksum does, is part of it, and more of a NAR is wrong.
+        let mut nar = cache.rest_of(info, watched, self.written - start).map_err(broken)?;
         let mut pace = Pace { since: begun, bytes: 0 };
         while let Some(chunk) = pace.next(&mut nar).await? {
             self.take(&chunk)?;
@@ -226,6 +226,12 @@ impl Fetch {
 
     fn take(&mut self, chunk: &Bytes) -> Result<(), Trouble> {
         self.hasher.update(chunk);
+        if self.written + chunk.len() as u64 > self.size {
+            return Err(Trouble::Wrong(
+                self.hasher.clone().finish(),
+                self.written + chunk.len() as u64,
+            ));
+        }
         self.spool.write(chunk, self.written).map_err(Trouble::Spool)?;
         self.written += chunk.len() as u64;
         let left = self.size - self.written;
@@ -245,11 +251,11 @@ impl Fetch {
     }
 
     fn verify(&self) -> Result<(), Trouble> {
-        let found = self.hasher.clone().finish();
-        if self.written == self.size && found == self.nar.nar_hash {
-            return Ok(());
+        if self.written < self.size {
+            return Err(Trouble::Broken("its NAR ended early".to_owned()));
         }
-        Err(Trouble::Wrong(found, self.written))
+        let found = self.hasher.clone().finish();
+        if found == self.nar.nar_hash { Ok(()) } else { Err(Trouble::Wrong(found, self.written)) }
     }
 }
 

@@ -76,9 +76,7 @@ impl Fetches {
 
     /// How far one that is being fetched is, or was just fetched.
     pub(super) fn under_way(&self, nar: &NarIdentity) -> Option<watch::Receiver<Progress>> {
-        let progress = self.books().get(nar)?.clone();
-        let failed = matches!(*progress.borrow(), Progress::Failed(_) | Progress::Absent);
-        (!failed).then_some(progress)
+        going_on(&self.books(), nar)
     }
 
     /// NARs that were begun to be fetched.
@@ -100,12 +98,13 @@ impl Fetches {
 
     /// How far it is. Where nobody fetches it, it is begun.
     fn progress(self: &Arc<Self>, source: Source) -> watch::Receiver<Progress> {
-        let nar = source.nar();
-        if let Some(progress) = self.under_way(&nar) {
+        let mut books = self.books();
+        if let Some(progress) = going_on(&books, &source.nar()) {
             return progress;
         }
         let (sender, progress) = watch::channel(Progress::Begun);
-        self.books().insert(nar, progress.clone());
+        books.insert(source.nar(), progress.clone());
+        drop(books);
         self.begun.fetch_add(1, Ordering::Relaxed);
         // Not for this reader's sake alone, so it does not end with it.
         tokio::spawn(Arc::clone(self).fetch(source, sender));
@@ -152,4 +151,11 @@ impl Fetches {
             }
         }
     }
+}
+
+/// What is under way, unless it has come to nothing.
+fn going_on(books: &UnderWay, nar: &NarIdentity) -> Option<watch::Receiver<Progress>> {
+    let progress = books.get(nar)?.clone();
+    let failed = matches!(*progress.borrow(), Progress::Failed(_) | Progress::Absent);
+    (!failed).then_some(progress)
 }

@@ -15,7 +15,9 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use larder_formats::{nar_file::NarFile, narinfo::NarInfo, store_path::StorePathHash};
+use larder_formats::{
+    nar_file::NarFile, narinfo::NarInfo, signature::PublicKey, store_path::StorePathHash,
+};
 use moka::{policy::EvictionPolicy, sync::Cache as Memory};
 use tokio::{
     sync::{Mutex, OnceCell, mpsc},
@@ -46,6 +48,8 @@ const AT_ONCE: usize = 32;
 /// What was fetched before.
 pub struct Kept {
     cache: ObjectStorage,
+    /// Whose signatures count now: what was kept by one that was trusted once is not handed out.
+    keys: Vec<PublicKey>,
     entries: Memory<StorePathHash, File>,
     /// Whether what is not among the entries is not there.
     complete: AtomicBool,
@@ -65,9 +69,9 @@ struct File {
 }
 
 impl Kept {
-    /// A cache that takes so many bytes at most, from now on.
+    /// A cache that takes so many bytes at most, from now on; of it counts what one of these keys signed.
     #[must_use]
-    pub fn new(cache: ObjectStorage, limit: u64, now: Timestamp) -> Self {
+    pub fn new(cache: ObjectStorage, keys: Vec<PublicKey>, limit: u64, now: Timestamp) -> Self {
         let (sender, evicted) = mpsc::unbounded_channel();
         let units = |file: &File| u32::try_from(file.size / UNIT + 2).unwrap_or(u32::MAX);
         let entries = Memory::builder()
@@ -83,6 +87,7 @@ impl Kept {
             .build();
         Self {
             cache,
+            keys,
             entries,
             complete: AtomicBool::new(false),
             evicted: Mutex::new(evicted),
@@ -115,7 +120,10 @@ impl Kept {
         }
         let answer = timeout(PATIENCE, self.cache.narinfo(hash)).await;
         match answer {
-            Ok(Ok(Some(info))) => return Some(info),
+            Ok(Ok(Some(info))) => {
+                return Some(info)
+                    .filter(|it| it.is_trusted_by(self.cache.store_dir(), &self.keys));
+            }
             Ok(Ok(None)) => self.entries.invalidate(&hash),
             Ok(Err(error)) => self.complain("it is fetched again", &error),
             Err(_) => self.complain("it is fetched again", &"no answer in time"),

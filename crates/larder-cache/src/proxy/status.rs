@@ -12,7 +12,7 @@ use super::{Health, Proxy, tier::Address};
 pub struct Status {
     /// Those it asks, the most wanted first.
     pub upstreams: Vec<UpstreamStatus>,
-    /// Paths it was asked for.
+    /// Paths it was asked for; not again those that were just asked for.
     pub asked: u64,
     /// Of these, those of which every upstream said that it has them not.
     pub absent: u64,

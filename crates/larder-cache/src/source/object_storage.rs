@@ -190,24 +190,35 @@ impl ObjectStorage {
     ) -> Result<Option<ByteStream>, CacheError> {
         let start = if info.compression == Compression::None { range.start } else { 0 };
         let Some(file) = self.file_of(info, start).await? else { return Ok(None) };
-        self.unpacked(info, file, range.start - start..range.end - start).map(Some)
+        let (reader, what) = self.unpacked(info, file)?;
+        Ok(Some(files::part(reader, range.start - start..range.end - start, what)))
     }
 
-    /// Part of the NAR in a file that comes from its beginning.
+    /// The NAR in a file that comes from its beginning, without its first `skipped` bytes: to the end of the file,
+    /// however many these are.
     ///
     /// # Errors
     /// When it is packed in a way that is not known here.
-    pub fn unpacked(
+    pub fn rest_of(
         &self,
         info: &NarInfo,
         file: ByteStream,
-        range: Range<u64>,
+        skipped: u64,
     ) -> Result<ByteStream, CacheError> {
+        let (reader, what) = self.unpacked(info, file)?;
+        Ok(files::rest(reader, skipped, what))
+    }
+
+    fn unpacked(
+        &self,
+        info: &NarInfo,
+        file: ByteStream,
+    ) -> Result<(files::Reader, String), CacheError> {
         let what = format!("reading {} in {}", info.url, self.storage.url());
         let reader = StreamReader::new(file.map_err(std::io::Error::other));
         let nar = compression::unpacked(info.compression, reader)
             .map_err(|error| CacheError::new(what.clone(), error))?;
-        Ok(files::part(nar, range, what))
+        Ok((nar, what))
     }
 
     async fn get(&self, key: &Key, limit: usize) -> Result<Option<Bytes>, CacheError> {

@@ -16,7 +16,7 @@ use larder_testkit::{NixVersion, TestStore, Tree, tree::random_bytes};
 
 use crate::{http, support::Server};
 
-const READERS: usize = 64;
+pub(crate) const READERS: usize = 64;
 const PATHS: usize = 4;
 const LIMIT: u64 = 64 * 1024 * 1024;
 
@@ -72,7 +72,7 @@ fn served_within_the_limit(lines: &str, hash: fn(&NarInfo) -> Option<Sha256>) {
 }
 
 /// Begins to read an answer, waits until all others have as well, and reads on; returns its hash.
-fn slowly(address: &str, target: &str, all_under_way: &Barrier) -> Sha256 {
+pub(crate) fn slowly(address: &str, target: &str, all_under_way: &Barrier) -> Sha256 {
     let mut stream = http::connect(address);
     // By HTTP/1.0 a body comes without marks in it, whether its length is known or not.
     write!(stream, "GET {target} HTTP/1.0\r\nHost: test\r\n\r\n").unwrap();
@@ -97,7 +97,7 @@ fn slowly(address: &str, target: &str, all_under_way: &Barrier) -> Sha256 {
 }
 
 /// What the process itself holds in memory now, in bytes; pages of files do not count.
-fn own_memory(pid: u32) -> u64 {
+pub(crate) fn own_memory(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     // A process that was killed has none.
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or("0");

@@ -133,5 +133,6 @@ fn kept(config: &Config) -> Result<Option<Kept>, Error> {
     let Some((location, limit)) = &config.proxy.keep else { return Ok(None) };
     let storage = location.open(&OpenOptions::default())?;
     let cache = ObjectStorage::new(storage, info(config)?);
-    Ok(Some(Kept::new(cache, limit.bytes(), clock::now())))
+    let keys = config.proxy.upstreams.iter().flat_map(|it| it.public_keys.clone()).collect();
+    Ok(Some(Kept::new(cache, keys, limit.bytes(), clock::now())))
 }

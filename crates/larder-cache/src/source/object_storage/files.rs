@@ -13,12 +13,34 @@ use crate::cache::{ByteStream, CacheError, FolderEntry, FolderEntryKind, PathFil
 /// Symlinks that are followed to find one file; what Linux follows.
 const SYMLINKS: usize = 40;
 
+/// A NAR as it comes.
+pub(super) type Reader = Box<dyn AsyncRead + Send + Unpin>;
+
+/// What is left of a stream behind its first bytes. A stream that has not that many is an error.
+pub(super) fn rest(reader: Reader, skipped: u64, what: String) -> ByteStream {
+    let chunks = stream::try_unfold((reader, skipped), |(mut reader, mut before)| async move {
+        loop {
+            let mut chunk = BytesMut::with_capacity(CHUNK);
+            while chunk.len() < CHUNK && reader.read_buf(&mut chunk).await? > 0 {}
+            if chunk.is_empty() {
+                let all = before == 0;
+                return if all { Ok(None) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) };
+            }
+            let skipped = usize::try_from(before).unwrap_or(CHUNK).min(chunk.len());
+            before -= skipped as u64;
+            let chunk = chunk.split_off(skipped).freeze();
+            if !chunk.is_empty() {
+                return Ok(Some((chunk, (reader, before))));
+            }
+        }
+    });
+    Box::pin(chunks.map(move |chunk| {
+        chunk.map_err(|error: std::io::Error| CacheError::new(what.clone(), error))
+    }))
+}
+
 /// Part of a stream: what comes before it is read and dropped. A stream that ends earlier is an error.
-pub(super) fn part(
-    reader: Box<dyn AsyncRead + Send + Unpin>,
-    range: Range<u64>,
-    what: String,
-) -> ByteStream {
+pub(super) fn part(reader: Reader, range: Range<u64>, what: String) -> ByteStream {
     let state = (reader, range.start, range.end.saturating_sub(range.start));
     let chunks = stream::try_unfold(state, |(mut reader, mut before, mut left)| async move {
         while left > 0 {

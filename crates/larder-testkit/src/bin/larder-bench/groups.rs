@@ -1,12 +1,16 @@
 //! Figures that take minutes, and are measured only when they are named: `./dev bench push`.
 
 use crate::{
-    Bench, MIB, ROUNDS,
+    Bench, MIB, ROUNDS, alternate, closure,
+    content::Content,
     figure::{Better, Figure},
+    load::Load,
     million::Caches,
     progress,
+    proxy::Upstream,
     push::{Packing, Pushes, size},
     resume,
+    site::Site,
     static_cache::StaticSite,
     statistics::median,
 };
@@ -18,8 +22,12 @@ const PUSHES: usize = 3;
 type Group = (&'static str, fn(&Bench));
 
 /// The figures that belong together, by what they are called on the command line.
-pub(crate) const GROUPS: [Group; 3] =
-    [("push", Bench::push), ("static", Bench::static_cache), ("million", Bench::million)];
+pub(crate) const GROUPS: [Group; 4] = [
+    ("push", Bench::push),
+    ("static", Bench::static_cache),
+    ("million", Bench::million),
+    ("proxy", Bench::proxy),
+];
 
 /// How Nix compresses with zstd: as it does when told no more, and on all cores.
 const NIX_ONE_CORE: &str = "compression=zstd";
@@ -103,6 +111,46 @@ impl Bench {
         }
     }
 
+    fn proxy(&self) {
+        let content = Content::find();
+        progress(&format!("making a store of {content}"));
+        let site = Site::new(&content);
+        let upstream = Upstream::new(&site);
+        let warm = upstream.proxy(false);
+        let _ = closure::fetch(&warm.url, &site);
+        let kinds = ["through a warm proxy", "through a cold proxy"]
+            .map(|how| format!("closure fetched by Nix 2.34 {how}"));
+        if self.begins(&[&kinds[0], &kinds[1]]) {
+            let rounds = (0..ROUNDS).map(|_| upstream.closure(&site, &warm));
+            let [direct, warm, cold] = medians(rounds.collect());
+            for (name, value) in kinds.into_iter().zip([warm, cold]) {
+                let peer = Some(("directly", direct));
+                self.print(Figure { name, unit: "s", better: Better::Lower, value, peer });
+            }
+        }
+        let name = "narinfo asked for the first time, with a dead upstream";
+        if self.begins(&[name]) {
+            let rounds = (0..ROUNDS).map(|_| upstream.latency(&site));
+            let [value, alone] = medians(rounds.collect());
+            let (name, peer) = (name.to_owned(), Some(("without it", alone)));
+            self.print(Figure { name, unit: "µs", better: Better::Lower, value, peer });
+        }
+        let name = "narinfos of a warm proxy, 32 connections";
+        if self.begins(&[name]) {
+            let load = Load { paths: site.narinfos.clone(), connections: 32 };
+            let [[ours], [serve]] =
+                alternate([&warm.url, &site.larder], |base| [load.run(base).requests_per_second]);
+            let (name, peer) = (name.to_owned(), Some(("larder serve", serve)));
+            self.print(Figure {
+                name,
+                unit: "requests/s",
+                better: Better::Higher,
+                value: ours,
+                peer,
+            });
+        }
+    }
+
     fn million(&self) {
         progress("making a cache of a million paths");
         let caches = Caches::new();
@@ -147,6 +195,10 @@ fn in_turn<const COUNT: usize>(rounds: usize, measures: [&dyn Fn() -> f64; COUNT
             round
         })
         .collect();
+    medians(rounds)
+}
+
+fn medians<const COUNT: usize>(rounds: Vec<[f64; COUNT]>) -> [f64; COUNT] {
     std::array::from_fn(|which| {
         median(&rounds.iter().map(|round| round[which]).collect::<Vec<_>>())
     })

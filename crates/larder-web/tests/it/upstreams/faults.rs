@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use larder_testkit::{
-    BadLine, BlackHole, Fault, Nix, NixVersion, Tree,
+    BadLine, BlackHole, Fault, Nix, NixVersion, TestStore, Tree,
     nginx::{Nginx, free_port},
     nix::workspace_root,
     tree::random_bytes,
@@ -57,7 +57,7 @@ fn altered(origin: &Origin, lines: &str) -> Failing {
     failing(nginx.url(), nginx)
 }
 
-const WAYS: [Way; 18] = [
+const WAYS: [Way; 19] = [
     Way {
         what: "refuses connections",
         make: |_| failing(format!("http://127.0.0.1:{}", free_port()), ()),
@@ -106,6 +106,10 @@ const WAYS: [Way; 18] = [
         what: "breaks off in the middle of NARs",
         make: |origin| line(origin, Fault::CutAnswer(300_000)),
     },
+    Way {
+        what: "stands still in the middle of NARs",
+        make: |origin| line(origin, Fault::HoldAnswer(300_000)),
+    },
 ];
 
 /// The first upstream fails in this way, the second one is well.
@@ -129,6 +133,15 @@ fn survives(version: NixVersion, what: &str) {
     // Alone, it is no reason to fail either.
     let alone = Proxy::of(&upstreams[..1], "");
     builds_in_time(version, &alone, &origin);
+    builds_what_it_cannot_have(version, &alone);
+}
+
+/// With `fallback`, as `larder init client` writes it, even what is promised and not delivered is built.
+fn builds_what_it_cannot_have(version: NixVersion, proxy: &Proxy) {
+    let lines = format!("substituters = {}\nfallback = true", proxy.url());
+    let reader = TestStore::with_config(version, &lines);
+    let again = reader.add_tree("small", &Tree::new().file("x", random_bytes(1, 30_000)));
+    assert!(reader.is_valid(&again));
 }
 
 /// What nobody has is built, without waiting for long.
@@ -172,6 +185,7 @@ every_way!(
     one_without_nars: "has narinfos, but no NARs",
     one_with_failing_nars: "answers 500 for NARs",
     one_that_breaks_off: "breaks off in the middle of NARs",
+    one_that_stands_still: "stands still in the middle of NARs",
 );
 
 /// What the guide says of every way: the tests above fail where it is not so.

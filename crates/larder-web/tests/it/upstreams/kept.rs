@@ -4,15 +4,19 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
+    sync::Barrier,
     thread,
     time::{Duration, Instant},
 };
 
 use larder_testkit::{Nix, NixVersion, Tree, nginx::Nginx, tree::random_bytes};
 
+use larder_formats::hash::Sha256;
+
 use super::{Asked, Origin, Proxy};
 use crate::{
     http,
+    memory::{READERS, own_memory, slowly},
     support::{client, nix_dump, parse, realise},
 };
 
@@ -140,6 +144,46 @@ fn what_nobody_waits_for_is_given_up_unless_it_is_nearly_there() {
     assert_eq!(came(), so_far, "it was given up");
     leave_after(52 << 20);
     let _ = wait_for_kept(&proxy, 1);
+}
+
+#[test]
+fn sixty_four_slow_readers_of_large_nars_take_little_memory() {
+    const LIMIT: u64 = 128 << 20;
+    let origin = Origin::new("origin", 1);
+    let paths: Vec<String> = (0..8)
+        .map(|number| {
+            let tree = Tree::new().file("x", random_bytes(number, 12 << 20));
+            let path = origin.store.add_tree(&format!("large-{number}"), &tree);
+            origin.publish(&origin.store, &path, "zstd");
+            path
+        })
+        .collect();
+    let nginx = origin.served();
+    let urls = [nginx.url()];
+    let asked = [Asked { name: "origin", urls: &urls, key: &origin.key }];
+    let proxy = Proxy::of(&asked, "keep-size = \"1GB\"");
+    let targets: Vec<_> = paths.iter().map(|path| url_of(&proxy, path)).collect();
+    let (all_under_way, pid) = (Barrier::new(READERS), proxy.process.pid());
+    let peak = thread::scope(|scope| {
+        let readers: Vec<_> = (0..READERS)
+            .map(|number| {
+                let (target, barrier) = (&targets[number % targets.len()], &all_under_way);
+                scope.spawn(|| slowly(&proxy.address, target, barrier))
+            })
+            .collect();
+        let mut peak = 0;
+        while !readers.iter().all(thread::ScopedJoinHandle::is_finished) {
+            peak = peak.max(own_memory(pid));
+            thread::sleep(Duration::from_millis(5));
+        }
+        for (number, reader) in readers.into_iter().enumerate() {
+            let nar = nix_dump(&origin.store, &paths[number % paths.len()]);
+            assert_eq!(reader.join().unwrap(), Sha256::of(&nar));
+        }
+        peak
+    });
+    assert!(peak > 0 && peak < LIMIT, "{} MiB", peak >> 20);
+    assert_eq!(nars(&nginx), paths.len());
 }
 
 #[test]

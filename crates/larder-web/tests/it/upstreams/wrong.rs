@@ -83,6 +83,29 @@ fn a_path_signed_by_another_key_is_not_believed(version: NixVersion) {
     let _ = realise(&reader, &top).success();
 }
 
+#[test]
+fn what_was_kept_is_not_believed_when_its_key_is_not_any_more() {
+    let origin = Origin::new("origin", 1);
+    let top = origin.store.add_tree("top", &Tree::new().file("x", random_bytes(1, 90_000)));
+    origin.publish(&origin.store, &top, "xz");
+    let nginx = origin.served();
+    let urls = [nginx.url()];
+    let lines = "keep-size = \"1GB\"";
+    let asked_of = |key| [Asked { name: "origin", urls: &urls, key }];
+    let mut proxy = Proxy::of(&asked_of(&origin.key), lines);
+    fetches(NixVersion::V2_34, &proxy.url(), &origin, &top);
+    let kept = proxy.kept().join(format!("{}.narinfo", parse(&top).hash()));
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !kept.exists() {
+        assert!(std::time::Instant::now() < end, "it is not kept");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let other = Key::new(origin.folder.path(), "origin-2", 9);
+    proxy.reload(&asked_of(&other), lines);
+    assert_eq!(asked(&proxy, &top).0, 404);
+    proxy.reload(&asked_of(&origin.key), lines);
+}
+
 fn a_narinfo_of_another_path_is_not_believed(version: NixVersion) {
     let (bad, good) = (Origin::new("bad", 1), Origin::new("good", 2));
     let top = good.store.add_tree("top", &Tree::new().file("x", "right"));

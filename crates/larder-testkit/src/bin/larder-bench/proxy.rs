@@ -1,0 +1,104 @@
+//! `larder proxy` before a static cache that nginx serves: what it costs, and what it saves.
+
+use std::{
+    fs,
+    path::PathBuf,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use larder_testkit::{
+    BlackHole, Nix,
+    nginx::Nginx,
+    process::{Background, Program, built_program},
+    scratch::scratch,
+};
+use tempfile::TempDir;
+
+use crate::{closure, http::Connection, site::Site, statistics::median};
+
+/// A cache by zstd, as most are, and who serves it.
+pub(crate) struct Upstream {
+    pub(crate) nginx: Nginx,
+    key: String,
+    hole: BlackHole,
+}
+
+/// A proxy of it.
+pub(crate) struct Running {
+    pub(crate) url: String,
+    _process: Background,
+    _folder: TempDir,
+}
+
+impl Upstream {
+    pub(crate) fn new(site: &Site) -> Self {
+        let folder: PathBuf = site.store.work_dir().join("packed");
+        let key = site.store.work_dir().join("bench.key");
+        let to =
+            format!("file://{}?compression=zstd&secret-key={}", folder.display(), key.display());
+        let _ = site.store.nix(&["nix", "copy", "--to", &to, &site.top]).success();
+        let public = Program::new(built_program("larder")).args(["key", "public"]).arg(&key).run();
+        let key = public.success().text().to_owned();
+        Self { nginx: Nginx::fastest(&folder), key, hole: BlackHole::new() }
+    }
+
+    /// A proxy that knows nothing yet; with a dead upstream before this one, of which it knows that it is dead.
+    pub(crate) fn proxy(&self, beside_a_dead_one: bool) -> Running {
+        let folder = scratch("proxy");
+        let config = folder.path().join("larder.toml");
+        let mut text = format!(
+            "state-dir = {:?}\n[proxy]\nlisten = [\"127.0.0.1:0\"]\nkeep-size = \"10GB\"\n",
+            folder.path().join("state")
+        );
+        let dead = format!("http://{}", self.hole.address());
+        for url in beside_a_dead_one.then_some(dead).into_iter().chain([self.nginx.url()]) {
+            text.push_str(&format!(
+                "[[upstream]]\nname = {url:?}\nurls = [{url:?}]\npublic-keys = [{:?}]\n",
+                self.key
+            ));
+        }
+        fs::write(&config, text).expect("the configuration can be written");
+        let larder = Program::new(built_program("larder")).args(["proxy", "--config"]).arg(&config);
+        let mut process = larder.spawn();
+        let line = process.wait_for_line("listening on ");
+        let url = format!("http://{}", line.rsplit(' ').next().unwrap_or_default());
+        // Until it knows of each upstream how it is.
+        let known = Instant::now() + Duration::from_secs(30);
+        loop {
+            let status = String::from_utf8(Connection::open(&url).get("/status"));
+            let status = status.expect("JSON is text");
+            let found_out = !beside_a_dead_one || status.contains("\"down\"");
+            if found_out && status.contains("\"up\"") {
+                break;
+            }
+            assert!(Instant::now() < known, "{status}");
+            sleep(Duration::from_millis(20));
+        }
+        Running { url, _process: process, _folder: folder }
+    }
+
+    /// Seconds that a client takes directly, through a proxy that has it all, and through one that knows nothing.
+    pub(crate) fn closure(&self, site: &Site, warm: &Running) -> [f64; 3] {
+        let cold = self.proxy(false);
+        [&self.nginx.url(), &warm.url, &cold.url].map(|from| closure::fetch(from, site))
+    }
+
+    /// Microseconds of a narinfo that is asked for the first time, beside a dead upstream and without one.
+    pub(crate) fn latency(&self, site: &Site) -> [f64; 2] {
+        [true, false].map(|dead| {
+            let proxy = self.proxy(dead);
+            let mut connection = Connection::open(&proxy.url);
+            let took: Vec<f64> = site
+                .narinfos
+                .iter()
+                .map(|path| {
+                    let begun = Instant::now();
+                    let _ = connection.get(path);
+                    begun.elapsed().as_secs_f64() * 1e6
+                })
+                .collect();
+            median(&took)
+        })
+    }
+}
