@@ -150,9 +150,9 @@ fn what_nobody_waits_for_is_given_up_unless_it_is_nearly_there() {
 fn sixty_four_slow_readers_of_large_nars_take_little_memory() {
     const LIMIT: u64 = 128 << 20;
     let origin = Origin::new("origin", 1);
-    let paths: Vec<String> = (0..8)
+    let paths: Vec<String> = (0..4)
         .map(|number| {
-            let tree = Tree::new().file("x", random_bytes(number, 12 << 20));
+            let tree = Tree::new().file("x", random_bytes(number, 10 << 20));
             let path = origin.store.add_tree(&format!("large-{number}"), &tree);
             origin.publish(&origin.store, &path, "zstd");
             path

@@ -25,7 +25,7 @@ fn one_server_has_what_the_store_the_caches_and_the_upstreams_have(version: NixV
     let secret = fixed.store.add_tree("secret", &Tree::new().file("x", "secret"));
     let private = Origin::new("private", 4);
     private.publish(&fixed.store, &secret, "zstd");
-    let (far, there) = far.with_closure("xz");
+    let (far, there) = far.with_closure("zstd");
     let nginx = far.served();
     let urls = [nginx.url()];
     let again = Key::new(store.folder.path(), "lan-1", 7);
