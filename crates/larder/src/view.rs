@@ -8,6 +8,7 @@ pub(crate) mod pin;
 pub(crate) mod push;
 pub(crate) mod queue;
 mod summary;
+pub mod upgrade;
 
 use std::io::IsTerminal;
 

@@ -57,8 +57,22 @@ pub(crate) struct Realised {
     pub built: usize,
     /// How many paths were downloaded.
     pub fetched: usize,
+    /// Paths whose download was tried and which are not there.
+    pub unfetched: BTreeSet<StorePath>,
     /// What Nix said at error level.
     pub errors: Vec<String>,
+    /// What Nix said as a warning.
+    pub warnings: Vec<String>,
+}
+
+/// What went wrong in a run, with the end of each failed build's log.
+pub(crate) fn failures_as_text(realised: &Realised) -> String {
+    let mut text = realised.errors.join("\n");
+    for (derivation, lines) in &realised.failed {
+        text.push_str(&format!("\n\n{derivation} failed; the end of its log:"));
+        text.extend(lines.iter().map(|line| format!("\n  {line}")));
+    }
+    text
 }
 
 /// What Nix would do to realise a derivation or a store path.
@@ -147,6 +161,7 @@ pub(crate) struct Tracker<'a> {
     tried: BTreeMap<StorePath, VecDeque<String>>,
     fetched: BTreeSet<StorePath>,
     errors: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl<'a> Tracker<'a> {
@@ -159,6 +174,7 @@ impl<'a> Tracker<'a> {
             tried: BTreeMap::new(),
             fetched: BTreeSet::new(),
             errors: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 
@@ -186,7 +202,9 @@ impl<'a> Tracker<'a> {
                 self.errors.push(text);
             }
             Line::Event(Event::Msg { level: 1, msg }) => {
-                self.observer.notice(Notice::Message(&internal_json::strip_ansi(&msg)));
+                let text = internal_json::strip_ansi(&msg).into_owned();
+                self.observer.notice(Notice::Message(&text));
+                self.warnings.push(text);
             }
             Line::Event(_) => {}
         }
@@ -221,7 +239,8 @@ impl<'a> Tracker<'a> {
     /// Nix's texts about failures differ from version to version; whether what was tried is there
     /// now does not.
     pub(crate) fn finish(self, database: &Database) -> Result<Realised, DatabaseError> {
-        let mut realised = Realised { errors: self.errors, ..Realised::default() };
+        let (errors, warnings) = (self.errors, self.warnings);
+        let mut realised = Realised { errors, warnings, ..Realised::default() };
         for (derivation, lines) in self.tried {
             let mut all_valid = true;
             for output in database.outputs(&derivation)?.values() {
@@ -234,7 +253,10 @@ impl<'a> Tracker<'a> {
             }
         }
         for path in self.fetched {
-            realised.fetched += usize::from(database.is_valid(&path)?);
+            match database.is_valid(&path)? {
+                true => realised.fetched += 1,
+                false => drop(realised.unfetched.insert(path)),
+            }
         }
         Ok(realised)
     }
