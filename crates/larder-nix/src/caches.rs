@@ -53,7 +53,7 @@ pub struct Question<'a> {
     pub store: Option<&'a str>,
     /// What the paths reach is asked for, too. Then it is an error if one is not there.
     pub closures: bool,
-    /// What Nix remembers as absent is looked up again.
+    /// What Nix remembers is looked up again.
     pub anew: bool,
 }
 
@@ -111,7 +111,9 @@ impl Nix {
             command = command.arg("--recursive");
         }
         if question.anew {
-            command = command.args(["--option", "narinfo-cache-negative-ttl", "0"]);
+            for remembered in ["narinfo-cache-negative-ttl", "narinfo-cache-positive-ttl"] {
+                command = command.args(["--option", remembered, "0"]);
+            }
         }
         let store_dir = &self.layout().store_dir;
         command.args(paths.iter().map(|path| store_dir.display(path)))

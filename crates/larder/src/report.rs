@@ -121,7 +121,9 @@ pub(crate) enum Error {
     FlakeBuild(#[from] FlakeBuildError),
     #[error("{}", view::upgrade::refused(.0))]
     WouldBuild(Vec<Refused>),
-    #[error("{}", not_fetched(.0))]
+    #[error("{}", view::upgrade::not_fetched(.0))]
+    NotFetched(Vec<Refused>),
+    #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error("{0}\nNothing was switched. `--ignore-space` goes on all the same")]
     NoRoom(String),
@@ -231,17 +233,6 @@ fn known_caches(known: &[String]) -> String {
     if known.is_empty() { String::new() } else { format!(". Configured: {}", known.join(", ")) }
 }
 
-/// With what can be done, where that is known.
-fn not_fetched(error: &FetchError) -> String {
-    match error {
-        FetchError::Missing { .. } => {
-            let choices = view::upgrade::choices("`--allow-builds`, or `--allow-build NAME`");
-            format!("{error}\nNo package was built and nothing was switched. {choices}")
-        }
-        _ => error.to_string(),
-    }
-}
-
 fn secrets(found: &[Inspected]) -> String {
     let lines = found.iter().flat_map(|path| &path.findings).map(|it| format!("\n  {it}"));
     let remedy = "\nTake it out of what is built (secrets belong into files that the store never sees). What is \
@@ -270,7 +261,7 @@ pub(crate) fn failure(error: &Error) -> u8 {
         Error::Night(NightError::Lock(larder_fleet::night::RunLockError::Held { .. })) => 75,
         Error::PushedElsewhere(_) => 75,
         Error::Keeping(error) if error.is_busy() => 75,
-        Error::WouldBuild(_) | Error::Fetch(FetchError::Missing { .. }) => 3,
+        Error::WouldBuild(_) | Error::NotFetched(_) => 3,
         Error::Cancelled | Error::Night(NightError::Cancelled) => 130,
         Error::Offer(OfferError::Refused { .. })
         | Error::Prebuilt(PrebuiltError::Altered { .. })

@@ -61,8 +61,6 @@ pub(crate) struct Realised {
     pub unfetched: BTreeSet<StorePath>,
     /// What Nix said at error level.
     pub errors: Vec<String>,
-    /// What Nix said as a warning.
-    pub warnings: Vec<String>,
 }
 
 /// What went wrong in a run, with the end of each failed build's log.
@@ -161,7 +159,6 @@ pub(crate) struct Tracker<'a> {
     tried: BTreeMap<StorePath, VecDeque<String>>,
     fetched: BTreeSet<StorePath>,
     errors: Vec<String>,
-    warnings: Vec<String>,
 }
 
 impl<'a> Tracker<'a> {
@@ -174,7 +171,6 @@ impl<'a> Tracker<'a> {
             tried: BTreeMap::new(),
             fetched: BTreeSet::new(),
             errors: Vec::new(),
-            warnings: Vec::new(),
         }
     }
 
@@ -202,9 +198,7 @@ impl<'a> Tracker<'a> {
                 self.errors.push(text);
             }
             Line::Event(Event::Msg { level: 1, msg }) => {
-                let text = internal_json::strip_ansi(&msg).into_owned();
-                self.observer.notice(Notice::Message(&text));
-                self.warnings.push(text);
+                self.observer.notice(Notice::Message(&internal_json::strip_ansi(&msg)));
             }
             Line::Event(_) => {}
         }
@@ -239,8 +233,7 @@ impl<'a> Tracker<'a> {
     /// Nix's texts about failures differ from version to version; whether what was tried is there
     /// now does not.
     pub(crate) fn finish(self, database: &Database) -> Result<Realised, DatabaseError> {
-        let (errors, warnings) = (self.errors, self.warnings);
-        let mut realised = Realised { errors, warnings, ..Realised::default() };
+        let mut realised = Realised { errors: self.errors, ..Realised::default() };
         for (derivation, lines) in self.tried {
             let mut all_valid = true;
             for output in database.outputs(&derivation)?.values() {

@@ -2,7 +2,8 @@
 //!
 //! Promise: nothing is built here but packages that are allowed to be, by name. When this has ended well, what is
 //! needed is there and stays there for as long as the roots do, so that building the configuration builds
-//! nothing else, whatever becomes of the caches meanwhile.
+//! nothing else, whatever becomes of the caches meanwhile. (Where all builds are allowed, it may end well with
+//! something missing.)
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -26,14 +27,9 @@ const AT_ONCE: usize = 5000;
 /// Not everything could be had.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// These could not be downloaded.
-    #[error("{} could not be downloaded:{}{}", .paths.len(), names(paths), sayings(said))]
-    Missing {
-        /// What was tried and is not there; not what needs it.
-        paths: BTreeSet<StorePath>,
-        /// What Nix said.
-        said: Vec<String>,
-    },
+    /// These could not be downloaded: what was tried and is not there, and not what needs it.
+    #[error("{} store paths could not be downloaded", .0.len())]
+    Missing(BTreeSet<StorePath>),
     /// A package that may be built did not build.
     #[error("a package could not be built:\n{0}")]
     Build(String),
@@ -46,17 +42,6 @@ pub enum FetchError {
     /// Nix's database cannot be read.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-}
-
-fn names(paths: &BTreeSet<StorePath>) -> String {
-    paths.iter().map(|path| format!("\n  {}", path.name())).collect()
-}
-
-fn sayings(said: &[String]) -> String {
-    if said.is_empty() {
-        return String::new();
-    }
-    format!("\nNix says:\n  {}", said.join("\n").replace('\n', "\n  "))
 }
 
 /// What is fetched, and how.
@@ -89,7 +74,7 @@ impl Fetch<'_> {
         let mut makers = Vec::new();
         let mut tried = BTreeSet::new();
         while let Some(wanted) = levels.last() {
-            let (missing, said) = self.download(wanted, observer, cancel).await?;
+            let missing = self.download(wanted, observer, cancel).await?;
             if missing.is_empty() {
                 levels.pop();
                 if let Some(makers) = makers.pop() {
@@ -97,9 +82,13 @@ impl Fetch<'_> {
                 }
                 continue;
             }
+            if *self.allowed == Allowed::All {
+                // Then Nix finds out by itself what there is to build.
+                return Ok(());
+            }
             let may_be_built = missing.iter().all(|path| self.allowed.admits(path));
             if !may_be_built || !missing.is_disjoint(&tried) {
-                return Err(FetchError::Missing { paths: missing, said });
+                return Err(FetchError::Missing(missing));
             }
             let made_by = inputs::makers(layout, self.derivation, &missing)?;
             levels.push(inputs::of(layout, &made_by)?);
@@ -109,14 +98,14 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    /// Downloads these, and says which are missing and what Nix said.
+    /// Downloads these, and says which are missing.
     async fn download(
         &self,
         wanted: &BTreeSet<StorePath>,
         observer: &mut dyn Observer,
         cancel: &CancellationToken,
-    ) -> Result<(BTreeSet<StorePath>, Vec<String>), FetchError> {
-        let (mut missing, mut said) = (BTreeSet::new(), Vec::new());
+    ) -> Result<BTreeSet<StorePath>, FetchError> {
+        let mut missing = BTreeSet::new();
         let wanted: Vec<&StorePath> = wanted.iter().collect();
         for (n, some) in wanted.chunks(AT_ONCE).enumerate() {
             let command = self.realise(some).args(["--option", "fallback", "false"]);
@@ -125,8 +114,6 @@ impl Fetch<'_> {
             let (succeeded, realised) =
                 self.follow(&command.arg("--indirect"), observer, cancel).await?;
             missing.extend(realised.unfetched);
-            said.extend(realised.errors);
-            said.extend(realised.warnings);
             if !succeeded && missing.is_empty() {
                 for path in some {
                     if !self.nix.1.is_valid(path)? {
@@ -135,7 +122,7 @@ impl Fetch<'_> {
                 }
             }
         }
-        Ok((missing, said))
+        Ok(missing)
     }
 
     /// Builds what was promised by a cache and cannot be had from it. Its inputs are there.

@@ -13,7 +13,10 @@ use larder_nix::{
     nix::{Nix, Version},
 };
 
-use super::tree::{self, TreeError};
+use super::{
+    plan::Allowed,
+    tree::{self, TreeError},
+};
 use crate::{
     host::HostName,
     night::{
@@ -139,23 +142,24 @@ impl FlakeBuild {
         Ok((derivation, BuildPlan::parse(&text, store_dir)))
     }
 
-    /// Builds the system that was evaluated; `link` becomes its root.
+    /// Builds the system that was evaluated; `link` becomes its root. What a cache promises and does not
+    /// deliver is built, too, if all builds are allowed.
     pub async fn build(
         &self,
         (nix, database): (&Nix, &Database),
-        derivation: &StorePath,
-        link: &Path,
+        (derivation, link, allowed): (&StorePath, &Path, &Allowed),
         observer: &mut dyn Observer,
         cancel: &CancellationToken,
     ) -> Result<StorePath, FlakeBuildError> {
         let store_dir = &nix.layout().store_dir;
         // Up to 2.14 a derivation's path stands for its outputs; since then for itself.
         let outputs = if nix.version() < (Version { major: 2, minor: 15 }) { "" } else { "^*" };
+        // Otherwise what it needs is there; should it have gone meanwhile, that is no reason to compile it.
+        let fallback = if *allowed == Allowed::All { "true" } else { "false" };
         let installable = format!("{}{outputs}", store_dir.display(derivation));
         let command = self
             .command(nix, &installable)
-            // What it needs is there; should it have gone meanwhile, that is no reason to compile it.
-            .args(["--option", "fallback", "false"])
+            .args(["--option", "fallback", fallback])
             .args(["--log-format", "internal-json", "--out-link"])
             .arg(link);
         let mut tracker = Tracker::new(store_dir.clone(), observer);

@@ -74,16 +74,28 @@ impl<'a> Look<'a> {
         found
     }
 
+    /// Why these could not be downloaded.
+    pub async fn at_missing(&self, paths: &BTreeSet<StorePath>) -> Vec<Refused> {
+        let answers = self.ask(paths, true).await;
+        let reason = |path: &StorePath| {
+            let reason = Reason::of_missing(path, &self.settings, &answers);
+            Refused::new(path.clone(), reason)
+        };
+        paths.iter().map(reason).collect()
+    }
+
     /// Completes a plan with what is known of a system that is there.
-    pub async fn at_system(&self, system: &StorePath, plan: &mut Plan) -> Result<(), NixError> {
-        let after = self.closure(None, system).await?;
-        plan.changes = Some(Changes::between(self.before.as_ref(), &after));
+    pub async fn at_system(&self, system: &StorePath, plan: &mut Plan) {
+        match self.closure(None, system).await {
+            Ok(after) => plan.changes = Some(Changes::between(self.before.as_ref(), &after)),
+            // It can be switched to all the same.
+            Err(error) => tracing::warn!(%error, "the new system cannot be compared"),
+        }
         plan.system = Some(system.clone());
         let layout = self.nix.layout();
         let running = self.running.as_ref().map(|running| layout.real_path(running));
         plan.reboot = room::reboot(running.as_deref(), &layout.real_path(system));
         plan.room.extend(room::on_boot(running.as_deref(), &layout.real_path(system)));
-        Ok(())
     }
 
     async fn plan(&self, plan: &BuildPlan) -> Plan {
@@ -128,7 +140,9 @@ impl<'a> Look<'a> {
                 true => Ok(BTreeMap::new()),
                 false => self.nix.known(paths, question, self.cancel).await,
             };
-            CacheAnswer { cache: shown(cache), told: told.map_err(|error| said(&error)) }
+            let shown = shown(cache);
+            let said = |error| said(&error).replace(cache.trim_end_matches('/'), &shown);
+            CacheAnswer { told: told.map_err(said), cache: shown }
         });
         futures::future::join_all(asking).await
     }

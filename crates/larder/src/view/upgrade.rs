@@ -73,10 +73,23 @@ pub fn changes(plan: &Plan) -> String {
 
 /// What may not be built here, why it would have to be, and what can be done.
 pub fn refused(refused: &[Refused]) -> String {
-    let mut text = vec![format!(
-        "{} would have to be built here, which may take long, so nothing was downloaded, built or switched:",
-        count(refused.len(), "package")
-    )];
+    let what = count(refused.len(), "package");
+    let first = format!(
+        "{what} would have to be built here, which may take long, so nothing was downloaded, built or switched:"
+    );
+    reasons(first, refused)
+}
+
+/// What could not be downloaded, why, and what can be done.
+pub fn not_fetched(missing: &[Refused]) -> String {
+    let what = count(missing.len(), "store path");
+    let first =
+        format!("{what} could not be downloaded, so nothing was built and nothing was switched:");
+    reasons(first, missing)
+}
+
+fn reasons(first: String, refused: &[Refused]) -> String {
+    let mut text = vec![first];
     text.extend(refused.iter().take(NAMED).map(|one| {
         let package = package(&one.name, &one.version);
         format!("  {package}: {}", one.reason)
@@ -93,16 +106,11 @@ pub fn refused(refused: &[Refused]) -> String {
         }
         _ => "`--allow-builds`, or `--allow-build NAME` for some".to_owned(),
     };
-    text.push(choices(&allow));
-    text.join("\n")
-}
-
-/// What can be done when packages cannot be had.
-pub(crate) fn choices(allow: &str) -> String {
-    format!(
+    text.push(format!(
         "Wait until the server has built and serves them; build them here ({allow}); or take the server's system \
          as it is (`--prebuilt`)."
-    )
+    ));
+    text.join("\n")
 }
 
 /// Which partitions are too small, and what can be done.
@@ -146,10 +154,15 @@ pub fn json(host: &HostName, revision: Option<u64>, plan: &Plan) -> String {
 
 fn work(plan: &Plan) -> String {
     let Builds { configuration, packages, sources } = &plan.builds;
-    let counts = [(configuration, "configuration"), (packages, "packages"), (sources, "sources")];
-    let counts = counts.into_iter().filter(|(paths, _)| !paths.is_empty());
-    let builds: Vec<String> =
-        counts.map(|(paths, what)| format!("{} {what}", paths.len())).collect();
+    let mut builds = Vec::new();
+    if !configuration.is_empty() {
+        builds.push(format!("{} configuration", configuration.len()));
+    }
+    for (paths, what) in [(packages, "package"), (sources, "source")] {
+        if !paths.is_empty() {
+            builds.push(count(paths.len(), what));
+        }
+    }
     let mut parts = Vec::new();
     if !builds.is_empty() {
         let all = configuration.len() + packages.len() + sources.len();

@@ -19,8 +19,8 @@ pub struct CacheAnswer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Refused {
-    /// Its derivation.
-    pub derivation: StorePath,
+    /// Its derivation; or what was to be downloaded of it.
+    pub path: StorePath,
     /// Its name, by which it can be allowed.
     pub name: String,
     /// Its version; empty where it has none.
@@ -30,11 +30,11 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// A derivation that is refused.
-    pub fn new(derivation: StorePath, reason: Reason) -> Self {
-        let PackageName { name, version } = PackageName::of(&derivation);
+    /// A derivation or a path that is refused.
+    pub fn new(path: StorePath, reason: Reason) -> Self {
+        let PackageName { name, version } = PackageName::of(&path);
         let (name, version) = (name.to_owned(), version.to_owned());
-        Self { derivation, name, version, reason }
+        Self { path, name, version, reason }
     }
 }
 
@@ -70,6 +70,11 @@ pub enum Reason {
         /// The cache.
         cache: String,
     },
+    /// A cache says that it has it, and does not deliver it.
+    Broken {
+        /// The cache.
+        cache: String,
+    },
     /// Some caches could not be asked, and the others do not have it.
     Unreachable {
         /// Those that could not be asked.
@@ -85,7 +90,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Judges by what the derivation says and what the caches said.
+    /// Why a package has to be built: judges by what its derivation says and what the caches said.
     pub fn of(
         derivation: Option<&Derivation>,
         settings: &CacheSettings,
@@ -99,8 +104,24 @@ impl Reason {
         if derivation.attributes().flag("allowSubstitutes") == Some(false) {
             return Self::NotSubstitutable;
         }
+        let not_taken = |cache| Self::NotTaken { cache };
+        Self::by_answers(&outputs, settings, answers).unwrap_or_else(not_taken)
+    }
+
+    /// Why a path could not be downloaded that was to be.
+    pub fn of_missing(path: &StorePath, settings: &CacheSettings, answers: &[CacheAnswer]) -> Self {
+        let broken = |cache| Self::Broken { cache };
+        Self::by_answers(&[path], settings, answers).unwrap_or_else(broken)
+    }
+
+    /// Why these are not to be had; or the cache that should have delivered them.
+    fn by_answers(
+        paths: &[&StorePath],
+        settings: &CacheSettings,
+        answers: &[CacheAnswer],
+    ) -> Result<Self, String> {
         if answers.is_empty() {
-            return Self::NoCaches;
+            return Ok(Self::NoCaches);
         }
         let (mut absent, mut unreachable) = (Vec::new(), Vec::new());
         for CacheAnswer { cache, told } in answers {
@@ -110,27 +131,31 @@ impl Reason {
                     unreachable.push(UnreachableCache { cache, message: message.clone() });
                 }
                 // Nix takes a package's outputs only together.
-                Ok(known) => match outputs.iter().map(|path| known.get(*path)).collect() {
+                Ok(known) => match paths.iter().map(|path| known.get(*path)).collect() {
                     None => absent.push(cache),
                     Some(infos) => return Self::of_present(cache, infos, settings),
                 },
             }
         }
-        match unreachable.is_empty() {
+        Ok(match unreachable.is_empty() {
             true => Self::Absent { caches: absent },
             false => Self::Unreachable { caches: unreachable, absent },
-        }
+        })
     }
 
-    fn of_present(cache: String, infos: Vec<&Known>, settings: &CacheSettings) -> Self {
+    fn of_present(
+        cache: String,
+        infos: Vec<&Known>,
+        settings: &CacheSettings,
+    ) -> Result<Self, String> {
         let untrusted = |info: &&Known| {
             !info.content_addressed && info.signers.is_disjoint(&settings.trusted_keys)
         };
         match infos.into_iter().find(untrusted) {
             Some(info) if settings.require_signatures => {
-                Self::Untrusted { cache, signers: info.signers.iter().cloned().collect() }
+                Ok(Self::Untrusted { cache, signers: info.signers.iter().cloned().collect() })
             }
-            _ => Self::NotTaken { cache },
+            _ => Err(cache),
         }
     }
 }
@@ -158,6 +183,9 @@ impl fmt::Display for Reason {
                 formatter,
                 "{cache} has it by now, but Nix remembers for up to an hour that it had not"
             ),
+            Self::Broken { cache } => {
+                write!(formatter, "{cache} says that it has it, and does not deliver it")
+            }
             Self::Unreachable { caches, absent } => {
                 for (n, UnreachableCache { cache, message }) in caches.iter().enumerate() {
                     let comma = if n == 0 { "" } else { ", " };

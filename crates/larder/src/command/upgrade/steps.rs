@@ -4,7 +4,7 @@ use std::path::Path;
 
 use larder_fleet::{
     revision::Revision,
-    upgrade::{self, Fetch, FlakeBuild, Lock, Look, plan::Plan, running_system},
+    upgrade::{self, Fetch, FetchError, FlakeBuild, Lock, Look, plan::Plan, running_system},
 };
 use larder_formats::store_path::StorePath;
 
@@ -57,6 +57,9 @@ impl Upgrade<'_> {
         let wanted = (flake, &self.host);
         let build = FlakeBuild::prepare(wanted, lock, &tree, &arguments.extra, cancel).await?;
         let (derivation, dry_run) = build.evaluate(&self.nix, cancel).await?;
+        if arguments.action() != Action::DryRun {
+            upgrade::keep(&self.nix, &derivation, &roots.join("derivation"), cancel).await?;
+        }
         let look = self.look(&arguments.extra).await?;
         let mut plan = look.at_derivation(&dry_run, &arguments.allowed()).await;
         self.show(&plan, arguments)?;
@@ -69,9 +72,13 @@ impl Upgrade<'_> {
                 return Err(Error::WouldBuild(plan.refused.clone()));
             }
             check_room(&plan, arguments)?;
-            upgrade::keep(&self.nix, &derivation, &roots.join("derivation"), cancel).await?;
             let parts = (&build, &derivation);
-            let system = self.carry_out(parts, &dry_run.build, &roots, arguments).await?;
+            let system = self.carry_out(parts, &dry_run.build, &roots, arguments).await;
+            if let Err(Error::Fetch(FetchError::Missing(paths))) = &system {
+                plan.refused = look.at_missing(paths).await;
+                return Err(Error::NotFetched(plan.refused.clone()));
+            }
+            let system = system?;
             self.look_back(&look, &system, &mut plan, arguments).await?;
             Ok(CameTo::System(system))
         };
@@ -95,7 +102,7 @@ impl Upgrade<'_> {
         let (allowed, extra) = (arguments.allowed(), arguments.extra.as_slice());
         let fetch = Fetch { nix, derivation, build: to_build, allowed: &allowed, roots, extra };
         fetch.run(view.as_mut(), cancel).await?;
-        Ok(build.build(nix, derivation, &link, view.as_mut(), cancel).await?)
+        Ok(build.build(nix, (derivation, &link, &allowed), view.as_mut(), cancel).await?)
     }
 
     async fn look(&self, options: &[String]) -> Result<Look<'_>, Error> {
@@ -111,7 +118,10 @@ impl Upgrade<'_> {
         plan: &mut Plan,
         arguments: &Arguments,
     ) -> Result<(), Error> {
-        look.at_system(system, plan).await?;
+        look.at_system(system, plan).await;
+        if self.context.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
         view::note(&view::upgrade::changes(plan));
         match arguments.action().activation() {
             Some(upgrade::Activation::Switch | upgrade::Activation::Boot) => {
