@@ -1,8 +1,8 @@
 //! Derivations (`.drv`): what is built, from what, and how.
 //!
-//! Promise: what is read is what Nix would read from the same bytes, and is no larger than they are. Text
-//! that Nix would not write (a form it does not know, something named twice, a path that is none, bytes that
-//! are not UTF-8) is refused, not guessed at. Whether the inputs exist is not known here.
+//! Promise: what is read is what Nix would read from the same bytes, and takes no more room than in proportion
+//! to them. Text that Nix would not write (a form it does not know, something named twice, a path that is none) is
+//! refused, not guessed at. Whether the inputs exist is not known here.
 //!
 //! The form is Nix's ATerm: `Derive([outputs],[derivations],[sources],"system","builder",[arguments],[variables])`.
 
@@ -35,9 +35,10 @@ pub struct Derivation {
     pub system: String,
     /// The program that builds it.
     pub builder: String,
-    /// Its arguments.
+    /// Its arguments. What is not UTF-8 in one is replaced.
     pub arguments: Vec<String>,
-    /// Its environment; see [`Derivation::attributes`] for what they mean.
+    /// Its environment; see [`Derivation::attributes`] for what it means. What is not UTF-8 in a value is
+    /// replaced.
     pub variables: BTreeMap<String, String>,
 }
 
@@ -95,12 +96,18 @@ impl Derivation {
         reader.token(b",")?;
         let mut arguments = Vec::new();
         reader.list(|reader| {
-            arguments.push(reader.text()?);
+            arguments.push(reader.any_text()?);
             Ok(())
         })?;
         reader.token(b",")?;
-        let variables =
-            map(&mut reader, |reader| reader.texts().map(|[name, value]| (name, value)))?;
+        let variables = map(&mut reader, |reader| {
+            reader.token(b"(")?;
+            let name = reader.text()?;
+            reader.token(b",")?;
+            let value = reader.any_text()?;
+            reader.token(b")")?;
+            Ok((name, value))
+        })?;
         reader.token(b")")?;
         reader.end()?;
         let input_sources = sources.into_keys().collect();

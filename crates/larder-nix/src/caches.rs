@@ -71,7 +71,8 @@ impl Nix {
         };
         let command = self.command("nix").args(words).arg("--json").args(options);
         let answer = command.output(cancel).await?.text();
-        settings(&answer).ok_or_else(|| NixError::Answer { command: command.to_string(), answer })
+        CacheSettings::parse(&answer)
+            .ok_or_else(|| NixError::Answer { command: command.to_string(), answer })
     }
 
     /// What a store knows of these paths. Those that it does not have are left out; not being able to tell
@@ -89,7 +90,7 @@ impl Nix {
             let output = tokio::time::timeout(PATIENCE, command.output(cancel));
             let silent = |_| NixError::Silent { command: command.program(), patience: PATIENCE };
             let answer = output.await.map_err(silent)??.text();
-            let found = infos(&answer, &self.layout().store_dir);
+            let found = Known::parse(&answer, &self.layout().store_dir);
             known.extend(
                 found.ok_or_else(|| NixError::Answer { command: command.to_string(), answer })?,
             );
@@ -120,46 +121,58 @@ impl Nix {
     }
 }
 
-fn settings(answer: &str) -> Option<CacheSettings> {
-    let all: Value = serde_json::from_str(answer).ok()?;
-    let value = |name: &str| all.get(name)?.get("value");
-    let words = |name: &str| -> Option<Vec<String>> {
-        let list = value(name)?.as_array()?.iter();
-        list.map(|word| Some(word.as_str()?.to_owned())).collect()
-    };
-    let name = |key: &String| key.split(':').next().unwrap_or_default().to_owned();
-    // A setting that says to use none goes before those that say which.
-    let substitute = value("substitute")?.as_bool()?;
-    Some(CacheSettings {
-        substituters: words("substituters").filter(|_| substitute).unwrap_or_default(),
-        require_signatures: value("require-sigs")?.as_bool()?,
-        trusted_keys: words("trusted-public-keys")?.iter().map(name).collect(),
-    })
+impl CacheSettings {
+    /// Reads the answer to `nix show-config --json`. Nothing, if it is another.
+    pub fn parse(answer: &str) -> Option<Self> {
+        let all: Value = serde_json::from_str(answer).ok()?;
+        let value = |name: &str| all.get(name)?.get("value");
+        let words = |name: &str| -> Option<Vec<String>> {
+            let list = value(name)?.as_array()?.iter();
+            list.map(|word| Some(word.as_str()?.to_owned())).collect()
+        };
+        let name = |key: &String| key.split(':').next().unwrap_or_default().to_owned();
+        let substituters = words("substituters")?;
+        // A setting that says to use none goes before the one that says which.
+        let substitute = value("substitute")?.as_bool()?;
+        Some(Self {
+            substituters: if substitute { substituters } else { Vec::new() },
+            require_signatures: value("require-sigs")?.as_bool()?,
+            trusted_keys: words("trusted-public-keys")?.iter().map(name).collect(),
+        })
+    }
 }
 
-/// Reads `nix path-info --json`: a list up to 2.18, which says `valid` of what is not there; an object since,
-/// with null for it.
-fn infos(answer: &str, store_dir: &StoreDir) -> Option<BTreeMap<StorePath, Known>> {
-    let entries: Vec<(String, Value)> = match serde_json::from_str(answer).ok()? {
-        Value::Array(list) => list
-            .into_iter()
-            .map(|entry| Some((entry.get("path")?.as_str()?.to_owned(), entry)))
-            .collect::<Option<_>>()?,
-        Value::Object(map) => map.into_iter().collect(),
-        _ => return None,
-    };
-    let there = |entry: &Value| !entry.is_null() && entry.get("valid") != Some(&Value::Bool(false));
-    let entries = entries.into_iter().filter(|(_, entry)| there(entry));
-    entries.map(|(path, entry)| Some((store_dir.parse(&path).ok()?, info(&entry)?))).collect()
-}
+impl Known {
+    /// Reads the answer to `nix path-info --json`, without the paths that it says are not there: a list up to
+    /// 2.18, in which those are not `valid`; an object since, with null for them. Nothing, if it is another.
+    pub fn parse(answer: &str, store_dir: &StoreDir) -> Option<BTreeMap<StorePath, Self>> {
+        let entries: Vec<(String, Value)> = match serde_json::from_str(answer).ok()? {
+            Value::Array(list) => list
+                .into_iter()
+                .map(|entry| Some((entry.get("path")?.as_str()?.to_owned(), entry)))
+                .collect::<Option<_>>()?,
+            Value::Object(map) => map.into_iter().collect(),
+            _ => return None,
+        };
+        let is_there =
+            |entry: &Value| !entry.is_null() && entry.get("valid") != Some(&Value::Bool(false));
+        let entries = entries.into_iter().filter(|(_, entry)| is_there(entry));
+        let known = entries.map(|(path, entry)| {
+            let path = store_dir.parse(&path).ok()?;
+            Some((path, Self::of(&entry)?))
+        });
+        known.collect()
+    }
 
-fn info(entry: &Value) -> Option<Known> {
-    let signatures = entry.get("signatures").and_then(Value::as_array);
-    let signer = |signature: &Value| Some(signature.as_str()?.split(':').next()?.to_owned());
-    Some(Known {
-        nar_size: entry.get("narSize")?.as_u64()?,
-        download_size: entry.get("downloadSize").and_then(Value::as_u64).filter(|size| *size > 0),
-        signers: signatures.into_iter().flatten().filter_map(signer).collect(),
-        content_addressed: entry.get("ca").is_some_and(|ca| !ca.is_null() && ca != ""),
-    })
+    fn of(entry: &Value) -> Option<Self> {
+        let size = |name: &str| entry.get(name).and_then(Value::as_u64);
+        let signatures = entry.get("signatures").and_then(Value::as_array);
+        let signer = |signature: &Value| Some(signature.as_str()?.split(':').next()?.to_owned());
+        Some(Self {
+            nar_size: size("narSize")?,
+            download_size: size("downloadSize").filter(|size| *size > 0),
+            signers: signatures.into_iter().flatten().filter_map(signer).collect(),
+            content_addressed: entry.get("ca").is_some_and(|ca| !ca.is_null() && ca != ""),
+        })
+    }
 }

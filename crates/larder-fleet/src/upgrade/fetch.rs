@@ -11,7 +11,6 @@ use larder_formats::store_path::StorePath;
 use larder_nix::{
     command::{CancellationToken, CommandError, Invocation},
     database::{Database, DatabaseError},
-    derivations::DerivationFileError,
     nix::{Nix, Version},
 };
 
@@ -33,9 +32,6 @@ pub enum FetchError {
     /// A package that may be built did not build.
     #[error("a package could not be built:\n{0}")]
     Build(String),
-    /// What is needed is not known.
-    #[error(transparent)]
-    Derivation(#[from] DerivationFileError),
     /// Nix could not be run.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -70,7 +66,7 @@ impl Fetch<'_> {
     ) -> Result<(), FetchError> {
         let layout = self.nix.0.layout();
         // What is to be there; and, above the first, what makes the last one's missing paths.
-        let mut levels = vec![inputs::to_have(layout, self.derivation, self.build)?];
+        let mut levels = vec![inputs::to_have(layout, self.derivation, self.build)];
         let mut makers = Vec::new();
         let mut tried = BTreeSet::new();
         while let Some(wanted) = levels.last() {
@@ -90,8 +86,8 @@ impl Fetch<'_> {
             if !may_be_built || !missing.is_disjoint(&tried) {
                 return Err(FetchError::Missing(missing));
             }
-            let made_by = inputs::makers(layout, self.derivation, &missing)?;
-            levels.push(inputs::of(layout, &made_by)?);
+            let made_by = inputs::makers(layout, self.derivation, &missing);
+            levels.push(inputs::of(layout, &made_by));
             makers.push(made_by);
             tried.extend(missing);
         }

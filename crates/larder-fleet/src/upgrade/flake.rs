@@ -124,8 +124,26 @@ impl FlakeBuild {
         nix: &Nix,
         cancel: &CancellationToken,
     ) -> Result<(StorePath, BuildPlan), FlakeBuildError> {
+        match self.evaluate_with(nix, &[], cancel).await {
+            // Older versions end so when a cache that they remember is gone. Without caches they can tell what
+            // would be built, and why is told then.
+            Err(FlakeBuildError::Command(CommandError::Failed { message, .. }))
+                if message.contains(".narinfo'") =>
+            {
+                self.evaluate_with(nix, &["--option", "substitute", "false"], cancel).await
+            }
+            evaluated => evaluated,
+        }
+    }
+
+    async fn evaluate_with(
+        &self,
+        nix: &Nix,
+        options: &[&str],
+        cancel: &CancellationToken,
+    ) -> Result<(StorePath, BuildPlan), FlakeBuildError> {
         let command = self.command(nix, &self.installable).args(["--dry-run", "--json"]);
-        let command = command.args(&self.overrides);
+        let command = command.args(&self.overrides).args(options);
         let mut text = String::new();
         let output = command
             .run(cancel, |line| {
@@ -136,7 +154,7 @@ impl FlakeBuild {
         let answer = output.text();
         output.finished.check(&command)?;
         let store_dir = &nix.layout().store_dir;
-        let derivation = derivation_in(&output.stdout);
+        let derivation = derivation_in(answer.as_bytes());
         let derivation = derivation.and_then(|path| store_dir.parse(&path).ok());
         let derivation = derivation.ok_or(FlakeBuildError::Answer(answer))?;
         Ok((derivation, BuildPlan::parse(&text, store_dir)))

@@ -76,7 +76,7 @@ impl<'a> Look<'a> {
 
     /// Why these could not be downloaded.
     pub async fn at_missing(&self, paths: &BTreeSet<StorePath>) -> Vec<Refused> {
-        let answers = self.ask(paths, true).await;
+        let answers = self.ask_all(paths).await;
         let reason = |path: &StorePath| {
             let reason = Reason::of_missing(path, &self.settings, &answers);
             Refused::new(path.clone(), reason)
@@ -99,7 +99,7 @@ impl<'a> Look<'a> {
     }
 
     async fn plan(&self, plan: &BuildPlan) -> Plan {
-        let answers = self.ask(&plan.fetch, false).await;
+        let answers = self.ask_in_turn(&plan.fetch).await;
         let running = self.before.iter().flat_map(Closure::keys);
         Plan {
             running: self.running.clone(),
@@ -123,7 +123,7 @@ impl<'a> Look<'a> {
         let derivation = |path: &StorePath| derivations.get(path).and_then(Option::as_ref);
         let outputs = refused.iter().filter_map(derivation).flat_map(|one| one.outputs.values());
         let outputs: BTreeSet<StorePath> = outputs.filter_map(|one| one.path.clone()).collect();
-        let answers = self.ask(&outputs, true).await;
+        let answers = self.ask_all(&outputs).await;
         let reason = |path: &StorePath| {
             let reason = Reason::of(derivation(path), &self.settings, &answers);
             Refused::new(path.clone(), reason)
@@ -131,20 +131,38 @@ impl<'a> Look<'a> {
         refused.iter().map(reason).collect()
     }
 
-    /// Asks every cache for these, all at once.
-    async fn ask(&self, paths: &BTreeSet<StorePath>, anew: bool) -> Vec<CacheAnswer> {
+    /// Asks the caches for these, one after the other, each for what those before it do not have: as Nix did
+    /// just now, so that it knows most answers.
+    async fn ask_in_turn(&self, paths: &BTreeSet<StorePath>) -> Vec<CacheAnswer> {
+        let (mut left, mut answers) = (paths.clone(), Vec::new());
+        for cache in &self.settings.substituters {
+            if left.is_empty() {
+                break;
+            }
+            let answer = self.ask(cache, &left, false).await;
+            if let Ok(known) = &answer.told {
+                left.retain(|path| !known.contains_key(path));
+            }
+            answers.push(answer);
+        }
+        answers
+    }
+
+    /// Asks every cache for these anew, all at once.
+    async fn ask_all(&self, paths: &BTreeSet<StorePath>) -> Vec<CacheAnswer> {
+        if paths.is_empty() {
+            return Vec::new();
+        }
         let caches = self.settings.substituters.iter();
-        let asking = caches.map(async |cache| {
-            let question = Question { store: Some(cache), closures: false, anew };
-            let told = match paths.is_empty() {
-                true => Ok(BTreeMap::new()),
-                false => self.nix.known(paths, question, self.cancel).await,
-            };
-            let shown = shown(cache);
-            let said = |error| said(&error).replace(cache.trim_end_matches('/'), &shown);
-            CacheAnswer { told: told.map_err(said), cache: shown }
-        });
-        futures::future::join_all(asking).await
+        futures::future::join_all(caches.map(|cache| self.ask(cache, paths, true))).await
+    }
+
+    async fn ask(&self, cache: &str, paths: &BTreeSet<StorePath>, anew: bool) -> CacheAnswer {
+        let question = Question { store: Some(cache), closures: false, anew };
+        let told = self.nix.known(paths, question, self.cancel).await;
+        let shown = shown(cache);
+        let said = |error| said(&error).replace(cache.trim_end_matches('/'), &shown);
+        CacheAnswer { told: told.map_err(said), cache: shown }
     }
 
     async fn closure(&self, store: Option<&str>, path: &StorePath) -> Result<Closure, NixError> {

@@ -54,20 +54,13 @@ impl<'a> Reader<'a> {
         let range = self.string()?;
         let start = DerivationError(range.start);
         let escaped = std::str::from_utf8(self.slice(range)).map_err(|_| start)?;
-        let mut text = String::with_capacity(escaped.len());
-        let mut characters = escaped.chars();
-        while let Some(character) = characters.next() {
-            text.push(match character {
-                '\\' => match characters.next().ok_or(start)? {
-                    'n' => '\n',
-                    'r' => '\r',
-                    't' => '\t',
-                    other => other,
-                },
-                other => other,
-            });
-        }
-        Ok(text)
+        Ok(unescaped(escaped))
+    }
+
+    /// A string that may hold anything. What is not UTF-8 in it is replaced.
+    pub(super) fn any_text(&mut self) -> Result<String, DerivationError> {
+        let range = self.string()?;
+        Ok(unescaped(&String::from_utf8_lossy(self.slice(range))))
     }
 
     /// A tuple of texts.
@@ -122,4 +115,22 @@ impl<'a> Reader<'a> {
     pub(super) fn slice(&self, range: Range<usize>) -> &'a [u8] {
         self.bytes.get(range).unwrap_or_default()
     }
+}
+
+fn unescaped(escaped: &str) -> String {
+    let mut text = String::with_capacity(escaped.len());
+    let mut characters = escaped.chars();
+    while let Some(character) = characters.next() {
+        text.push(match character {
+            // A string does not end in one: what follows is part of it.
+            '\\' => match characters.next().unwrap_or('\\') {
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                other => other,
+            },
+            other => other,
+        });
+    }
+    text
 }

@@ -84,10 +84,13 @@ fn what_nix_would_not_write_is_refused() {
     refused("(\"allowSubstitutes\",\"\")", "(\"name\",\"\")");
     refused("-stdenv-linux.drv", "-stdenv linux.drv");
     refused("[\"out\"]", "[\"out\",\"out\"]");
-    let mut bytes = text.clone().into_bytes();
-    let at = text.find("NixOS").unwrap();
-    bytes[at] = 0xff;
-    assert!(parse(&bytes).is_err());
+    let not_utf8 = |word: &str| {
+        let mut bytes = text.clone().into_bytes();
+        bytes[text.find(word).unwrap()] = 0xff;
+        parse(&bytes)
+    };
+    assert!(not_utf8("x86_64-linux").is_err());
+    assert_eq!(not_utf8("NixOS").unwrap().variables["text"], "NAME=\"\u{fffd}ixOS\"\n");
     for end in 0..text.len() {
         let DerivationError(at) = parse(&text.as_bytes()[..end]).unwrap_err();
         assert!(at <= end, "{at} of {end}");

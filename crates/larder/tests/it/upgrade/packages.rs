@@ -5,10 +5,23 @@ use serde_json::Value;
 
 use crate::upgrade_world::{CHECKOUT, Client, World, with_every_client};
 
-/// The client's configuration gets a package that the server knows nothing of.
-fn add_package(client: &Client) {
+/// A package that the server knows nothing of.
+const PACKAGE: &str = "(pkgs.run \"extra-1.0\" { } \"echo > $out\")";
+
+/// What is cheap: a file with variables put in, as nixpkgs makes them, and a download. (The sandbox is off, and
+/// nothing is really fetched from anywhere.)
+const CHEAP: &str = "(pkgs.run \"stage-2-init.sh\" {
+    src = builtins.toFile \"stage-2-init.sh\" \"@shell@\"; preferLocalBuild = true; allowSubstitutes = false;
+  } ''cp \"$src\" \"$out\"'')
+  (pkgs.run \"hello-1.0.tar\" {
+    outputHashMode = \"flat\"; outputHashAlgo = \"sha256\";
+    outputHash = \"5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03\";
+  } \"echo hello > $out\")";
+
+/// The client's configuration gets more to depend on.
+fn add(client: &Client, derivations: &str) {
     let host = format!("{CHECKOUT}/hosts/pc.nix");
-    let extra = "system.extraDependencies = [ (pkgs.run \"extra-1.0\" { } \"echo > $out\") ];\n  ";
+    let extra = format!("system.extraDependencies = [ {derivations} ];\n  ");
     let text = client.machine.read(&host);
     let edited =
         text.replace("environment.etc.\"motd\"", &format!("{extra}environment.etc.\"motd\""));
@@ -49,7 +62,7 @@ with_every_client! {
     fn a_package_that_no_cache_has_is_not_built_unasked(version: NixVersion) {
         let world = World::new(NixVersion::V2_34);
         let client = world.client_with_edit(version);
-        add_package(&client);
+        add(&client, PACKAGE);
         for args in [&["--json"][..], &["--json", "--allow-build", "other"]] {
             let told = client.upgrade(args);
             nothing_happened(&client, &told);
@@ -72,6 +85,16 @@ with_every_client! {
         assert_eq!(client.machine.read("/run/current-system/etc/motd"), "edited here");
     }
 
+    fn configuration_and_sources_are_built_as_ever(version: NixVersion) {
+        let world = World::new(NixVersion::V2_34);
+        let client = world.client_with_edit(version);
+        add(&client, CHEAP);
+        let told = client.upgrade(&[]).success();
+        assert!(told.stderr.contains("4 to build (3 configuration, 1 source), "), "{told}");
+        let built = ["etc", "hello-1.0.tar", "nixos-system-pc-25.05", "stage-2-init.sh"];
+        assert_eq!(client.built(), built);
+    }
+
     fn a_cache_that_cannot_be_asked_is_named_and_nothing_is_compiled_instead(version: NixVersion) {
         let world = World::new(NixVersion::V2_34);
         let client = world.client_with_edit(version);
@@ -86,6 +109,19 @@ with_every_client! {
         let plan: Value = serde_json::from_str(&told.stdout).unwrap();
         assert!(plan["refused"].as_array().unwrap().len() > 10, "{plan:#}");
         assert_eq!(plan["refused"][0]["reason"]["kind"], "unreachable");
+    }
+
+    fn a_cache_that_nix_remembers_and_that_is_gone_is_named(version: NixVersion) {
+        let world = World::new(NixVersion::V2_34);
+        let client = world.client_with_edit(version);
+        let cache = static_cache(&world, &client);
+        let absent = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-absent";
+        let _ = client.machine.nix(&["nix", "path-info", "--store", "http://server", absent]).failure();
+        drop(cache);
+        let told = client.upgrade(&[]);
+        nothing_happened(&client, &told);
+        assert!(told.stderr.contains("packages would have to be built here"), "{told}");
+        assert!(told.stderr.contains("http://server could not be asked ("), "{told}");
     }
 
     fn a_key_that_is_not_trusted_is_named(version: NixVersion) {

@@ -91,6 +91,24 @@ with_every_client! {
         }
     }
 
+    fn a_reboot_stays_due_until_it_is_done(version: NixVersion) {
+        let mut world = World::new(NixVersion::V2_34);
+        let client = world.client(version);
+        let _ = client.upgrade(&[]).success();
+        let booted = |system: &str| {
+            let _ = client.machine.sh(&format!("ln -sfn {system} /run/booted-system")).success();
+        };
+        booted(&client.current().unwrap());
+        let _ = move_kernel_and_library(&mut world);
+        for _ in 0..2 {
+            let told = client.upgrade(&[]).success();
+            assert!(told.stderr.contains("a reboot is due: another kernel, "), "{told}");
+        }
+        booted(&client.current().unwrap());
+        let told = client.upgrade(&[]).success();
+        assert!(!told.stderr.contains("a reboot is due"), "{told}");
+    }
+
     fn of_a_prebuilt_system_all_is_known_before_it_is_downloaded(version: NixVersion) {
         let mut world = World::new(NixVersion::V2_26);
         let client = world.client(version);
