@@ -50,7 +50,7 @@ pub fn plan(plan: &Plan) -> String {
 
 /// What is another in the new system than in the one that runs.
 pub fn changes(plan: &Plan) -> String {
-    let Some(changes) = &plan.changes else { return String::new() };
+    let Some(changes) = &plan.changes else { return reboot(plan).unwrap_or_default() };
     let mut text = Vec::new();
     match changes.closure_before {
         None => text.push(format!("the new system takes {}", size(changes.closure_after))),
@@ -65,10 +65,14 @@ pub fn changes(plan: &Plan) -> String {
             text.push(format!("  closure: {} → {} ({more})", size(before), size(after)));
         }
     }
-    if let Some(reboot) = plan.reboot.as_ref().filter(|reboot| !reboot.changed.is_empty()) {
-        text.push(format!("a reboot is due: another {}", reboot.changed.join(", another ")));
-    }
+    text.extend(reboot(plan));
     text.join("\n")
+}
+
+/// Whether a reboot is due, and for what.
+pub fn reboot(plan: &Plan) -> Option<String> {
+    let reboot = plan.reboot.as_ref().filter(|reboot| !reboot.changed.is_empty())?;
+    Some(format!("a reboot is due: another {}", reboot.changed.join(", another ")))
 }
 
 /// What may not be built here, why it would have to be, and what can be done.

@@ -118,11 +118,16 @@ impl Upgrade<'_> {
         plan: &mut Plan,
         arguments: &Arguments,
     ) -> Result<(), Error> {
+        let foreseen = plan.changes.take();
         look.at_system(system, plan).await;
         if self.context.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        view::note(&view::upgrade::changes(plan));
+        let news = match plan.changes == foreseen {
+            true => view::upgrade::reboot(plan),
+            false => Some(view::upgrade::changes(plan)),
+        };
+        news.iter().filter(|news| !news.is_empty()).for_each(|news| view::note(news));
         match arguments.action().activation() {
             Some(upgrade::Activation::Switch | upgrade::Activation::Boot) => {
                 check_room(plan, arguments)

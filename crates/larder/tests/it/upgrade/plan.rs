@@ -125,6 +125,7 @@ with_every_client! {
         let told = client.upgrade(&["--json"]).success();
         in_order(&told.stderr, &[&change, "a reboot is due", "switch: "]);
         assert_eq!(document(&told)["changes"], looked["changes"], "as it was foreseen");
+        assert_eq!(told.stderr.matches(&change).count(), 1, "and told once: {told}");
         let again = client.upgrade(&["dry-run"]).success();
         assert!(again.stderr.contains("everything is there"), "{again}");
         assert!(again.stderr.contains("no package is another"), "{again}");
