@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use larder_formats::{derivation::Derivation, store_path::StorePath};
 use larder_nix::{derivations, layout::StoreLayout};
 
+use super::plan;
+
 /// What must be there before these derivations are built: the outputs they use of all others. What is only
 /// known by building it is left out.
 pub(super) fn of(layout: &StoreLayout, build: &BTreeSet<StorePath>) -> BTreeSet<StorePath> {
@@ -39,6 +41,21 @@ pub(super) fn to_have(
         paths.extend(derivation.iter().flat_map(|derivation| outputs(derivation, |_| true)));
     }
     paths
+}
+
+/// The inputs of a derivation that may be somebody's code: what is fetched, and what its source is a folder of.
+pub(super) fn code(layout: &StoreLayout, derivation: &Derivation) -> BTreeSet<StorePath> {
+    let sources = plan::sources(derivation);
+    let is_folder = |path: &&StorePath| {
+        let below = layout.store_dir.display(path);
+        let mut inside = sources.iter().filter_map(|source| source.strip_prefix(&below));
+        inside.any(|rest| layout.real_path(path).join(rest.trim_start_matches('/')).is_dir())
+    };
+    let folders = derivation.input_sources.iter().filter(is_folder).cloned();
+    let inputs = derivation.input_derivations.keys().filter_map(|path| read(layout, path));
+    let fetched = inputs.filter(Derivation::is_fixed_output);
+    let fetched = fetched.flat_map(|input| outputs(&input, |_| true).collect::<Vec<_>>());
+    folders.chain(fetched).collect()
 }
 
 /// The derivations, among all that one is made from, that make these paths.

@@ -17,7 +17,11 @@ use larder_nix::{
 };
 
 use super::{
-    plan::{Allowed, Builds, CacheAnswer, Changes, Closure, Downloads, Plan, Reason, Refused},
+    inputs,
+    plan::{
+        Allowed, Builds, CacheAnswer, Changes, Closure, Downloads, Plan, Reason, Refused, Room,
+        may_name_code,
+    },
     room,
 };
 use crate::night::BuildPlan;
@@ -67,7 +71,9 @@ impl<'a> Look<'a> {
         let mut found = self.plan(plan).await;
         let derivations = self.read(&plan.build);
         let each = derivations.iter().map(|(path, derivation)| (path, derivation.as_ref()));
-        found.builds = Builds::judge(each);
+        let doubtful = derivations.values().flatten().filter(|one| may_name_code(one));
+        let code = doubtful.flat_map(|one| inputs::code(self.nix.layout(), one)).collect();
+        found.builds = Builds::judge(each, &code);
         let refused = found.builds.packages.iter().filter(|path| !allowed.admits(path));
         let refused: BTreeSet<StorePath> = refused.cloned().collect();
         found.refused = self.reasons(&refused, &derivations).await;
@@ -109,7 +115,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    fn room(&self, plan: &BuildPlan) -> Vec<super::plan::Room> {
+    fn room(&self, plan: &BuildPlan) -> Vec<Room> {
         let folder: PathBuf = self.nix.layout().real_dir.clone();
         room::in_store(folder, plan.unpacked_bytes).into_iter().collect()
     }

@@ -12,8 +12,9 @@ mod room;
 use larder_formats::store_path::StorePath;
 use serde::Serialize;
 
+pub(super) use self::builds::sources;
 pub use self::{
-    builds::{Allowed, Builds, Class},
+    builds::{Allowed, Builds, Class, may_name_code},
     changes::{Change, Changes, Closure, Package, PackageDiff, Reboot},
     downloads::{Downloads, FromCache},
     reason::{CacheAnswer, Reason, Refused, UnreachableCache},

@@ -7,6 +7,7 @@ use larder_fleet::{
     night::BuildPlan,
     upgrade::plan::{
         Allowed, Builds, CacheAnswer, Class, Downloads, PackageDiff, Partition, Plan, Reason, Room,
+        may_name_code,
     },
 };
 use larder_formats::{
@@ -27,6 +28,13 @@ fn path(n: u8, name: &str) -> StorePath {
     StorePath::new(StorePathHash::from_bytes([n; 20]), name).unwrap()
 }
 
+/// What of the golden derivations' inputs is fetched or a folder.
+fn code() -> BTreeSet<StorePath> {
+    let fetched = golden("fetchurl").outputs["out"].path.clone();
+    let sources = golden("package-own-source").input_sources;
+    fetched.into_iter().chain(sources.into_iter().filter(|path| path.name() == "shapes")).collect()
+}
+
 #[test]
 fn derivations_as_nixpkgs_writes_them_are_told_apart() {
     let mut judged = 0;
@@ -38,23 +46,33 @@ fn derivations_as_nixpkgs_writes_them_are_told_apart() {
             "package" => Class::Package,
             _ => Class::Source,
         };
-        assert_eq!(Class::of(Some(&golden(name))), class, "{name}");
+        assert_eq!(Class::of(Some(&golden(name)), &code()), class, "{name}");
         judged += 1;
     }
-    assert_eq!(judged, 15);
-    assert_eq!(Class::of(None), Class::Package, "what cannot be read is not known to be cheap");
+    assert_eq!(judged, 18);
+    assert_eq!(
+        Class::of(None, &code()),
+        Class::Package,
+        "what cannot be read is not known to be cheap"
+    );
 }
 
 #[test]
-fn a_file_with_variables_put_in_is_configuration_only_where_it_cannot_be_waited_for() {
+fn a_source_is_looked_at_only_where_there_would_be_nothing_to_wait_for() {
+    for (name, doubtful) in [
+        ("config-substituted", true),
+        ("package-tuned", true),
+        ("config-text", false),
+        ("package", false),
+    ] {
+        assert_eq!(may_name_code(&golden(name)), doubtful, "{name}");
+    }
+    let tuned = golden("package-tuned");
+    assert_eq!(Class::of(Some(&tuned), &BTreeSet::new()), Class::Configuration);
     let mut substituted = golden("config-substituted");
-    assert_eq!(Class::of(Some(&substituted)), Class::Configuration);
-    let fetched = path(9, "source.tar.gz");
-    let source = substituted.variables.insert("src".into(), StoreDir::default().display(&fetched));
-    assert_eq!(Class::of(Some(&substituted)), Class::Package, "another derivation's output");
-    substituted.variables.insert("src".into(), source.unwrap());
     substituted.variables.insert("allowSubstitutes".into(), "1".into());
-    assert_eq!(Class::of(Some(&substituted)), Class::Package, "a cache may have it");
+    let class = Class::of(Some(&substituted), &BTreeSet::new());
+    assert_eq!(class, Class::Package, "a cache may have it");
 }
 
 #[test]
@@ -195,7 +213,7 @@ fn room_is_short_when_less_is_free_than_needed() {
 fn every_derivation_is_judged_once() {
     let (etc, hello) = (golden("config-etc"), golden("package"));
     let paths = [path(1, "etc.drv"), path(2, "hello-2.12.1.drv"), path(3, "lost.drv")];
-    let builds = Builds::judge(paths.iter().zip([Some(&etc), Some(&hello), None]));
+    let builds = Builds::judge(paths.iter().zip([Some(&etc), Some(&hello), None]), &code());
     assert_eq!(builds.configuration, [paths[0].clone()].into());
     assert_eq!(builds.packages, [paths[1].clone(), paths[2].clone()].into());
     assert!(builds.sources.is_empty());

@@ -58,6 +58,10 @@ rec {
   package-own-source = mkDerivation { name = "mine-0.1"; pname = "mine"; version = "0.1"; src = ./shapes; };
   # A program that may not be given away, repacked: local to spare a network, but from a source.
   package-unfree = mkDerivation { name = "unfree-1.0"; pname = "unfree"; version = "1.0"; src = fetchurl; preferLocalBuild = true; };
+  # Somebody's override of a package, who wants it tuned to his machine.
+  package-tuned = mkDerivation { name = "tuned-1.0"; pname = "tuned"; version = "1.0"; src = fetchurl; preferLocalBuild = true; allowSubstitutes = false; };
+  # The same from a folder.
+  package-tuned-own-source = mkDerivation { name = "mine-0.1"; src = ./shapes; preferLocalBuild = true; allowSubstitutes = false; };
   package-structured = derivation {
     name = "rustc-1.85"; system = "x86_64-linux"; builder = "${bash}/bin/bash";
     __structuredAttrs = true; srcs = [ fetchurl ]; preferLocalBuild = true; outputs = [ "out" ];
@@ -88,6 +92,11 @@ rec {
   config-substituted = mkDerivation {
     name = "stage-2-init.sh"; src = builtins.toFile "stage-2-init.sh" "#! @shell@"; dontUnpack = true;
     preferLocalBuild = true; allowSubstitutes = false; buildPhase = "substitute \"$src\" \"$target\"";
+  };
+  # pkgs.substitute, of which every system has one: a file of a package is its source.
+  config-substituted-output = mkDerivation {
+    name = "50-coredump.conf"; src = "${package}/example/sysctl.d/50-coredump.conf";
+    preferLocalBuild = true; allowSubstitutes = false; substitutions = [ "--replace-fail" "${package}" "/run/systemd" ];
   };
   config-system = mkDerivation {
     name = "nixos-system-pc-25.05.20250601.abcdef0"; preferLocalBuild = true; allowSubstitutes = false;

@@ -2,9 +2,9 @@
 //!
 //! Derivations are judged by what nixpkgs writes into them. Configuration (the files of `/etc`, units, the
 //! system itself) is built where it is used: nixpkgs says so by `preferLocalBuild` or by forbidding to
-//! substitute it, and it has no source of its own. A file of nixpkgs that variables are put into
-//! (`replaceVars`, of which every system has some) is called a source, too; but it is a file as it is, and where
-//! substitutes are forbidden there would be nothing to wait for: it counts as configuration.
+//! substitute it, and it has no source of its own. Files that variables are put into (`replaceVars`,
+//! `substitute`: every system has some) name a source, too. Where substitutes are forbidden there would be nothing
+//! to wait for, so there a source only counts as one if it can be code: a folder, or something fetched.
 
 use std::collections::BTreeSet;
 
@@ -23,27 +23,38 @@ pub enum Class {
 }
 
 impl Class {
-    /// Judges a derivation. One that could not be read is a package: it is not known to be cheap.
-    pub fn of(derivation: Option<&Derivation>) -> Self {
+    /// Judges a derivation. One that could not be read is a package: it is not known to be cheap. `code` are
+    /// the store paths that may be somebody's code; see [`may_name_code`].
+    pub fn of(derivation: Option<&Derivation>, code: &BTreeSet<StorePath>) -> Self {
         let Some(derivation) = derivation else { return Self::Package };
         if derivation.is_fixed_output() {
             return Self::Source;
         }
         let attributes = derivation.attributes();
-        let only_here = attributes.flag("allowSubstitutes") == Some(false);
         let rather_here = attributes.flag("preferLocalBuild") == Some(true);
-        let mut sources = attributes.words("src");
-        sources.extend(attributes.words("srcs"));
-        let plain = |source: &String| {
-            derivation.input_sources.iter().any(|path| source.contains(&path.to_string()))
+        let mut sources = sources(derivation).into_iter();
+        let is_code = |source: String| code.iter().any(|path| source.contains(&path.to_string()));
+        let is_cheap = match only_here(derivation) {
+            true => !sources.any(is_code),
+            false => rather_here && sources.next().is_none(),
         };
-        let has_own_source =
-            if only_here { !sources.iter().all(plain) } else { !sources.is_empty() };
-        match (only_here || rather_here) && !has_own_source {
-            true => Self::Configuration,
-            false => Self::Package,
-        }
+        if is_cheap { Self::Configuration } else { Self::Package }
     }
+}
+
+/// Whether it takes a look at a derivation's inputs to judge it: whether its source is a folder, or is fetched.
+pub fn may_name_code(derivation: &Derivation) -> bool {
+    only_here(derivation) && !sources(derivation).is_empty()
+}
+
+fn only_here(derivation: &Derivation) -> bool {
+    derivation.attributes().flag("allowSubstitutes") == Some(false)
+}
+
+/// What a derivation calls its sources: store paths, or places in them.
+pub(in crate::upgrade) fn sources(derivation: &Derivation) -> Vec<String> {
+    let attributes = derivation.attributes();
+    ["src", "srcs"].into_iter().flat_map(|name| attributes.words(name)).collect()
 }
 
 /// What is built here, by what it means.
@@ -59,13 +70,14 @@ pub struct Builds {
 }
 
 impl Builds {
-    /// Judges all of these.
+    /// Judges all of these, as [`Class::of`] does.
     pub fn judge<'a>(
         derivations: impl IntoIterator<Item = (&'a StorePath, Option<&'a Derivation>)>,
+        code: &BTreeSet<StorePath>,
     ) -> Self {
         let mut builds = Self::default();
         for (path, derivation) in derivations {
-            let class = match Class::of(derivation) {
+            let class = match Class::of(derivation, code) {
                 Class::Configuration => &mut builds.configuration,
                 Class::Package => &mut builds.packages,
                 Class::Source => &mut builds.sources,

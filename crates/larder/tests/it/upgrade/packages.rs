@@ -8,15 +8,30 @@ use crate::upgrade_world::{CHECKOUT, Client, World, with_every_client};
 /// A package that the server knows nothing of.
 const PACKAGE: &str = "(pkgs.run \"extra-1.0\" { } \"echo > $out\")";
 
-/// What is cheap: a file with variables put in, as nixpkgs makes them, and a download. (The sandbox is off, and
-/// nothing is really fetched from anywhere.)
+/// What is cheap: files with variables put in, as nixpkgs makes them, of its own and of a package; and a download.
+/// (The sandbox is off, and nothing is really fetched from anywhere.)
 const CHEAP: &str = "(pkgs.run \"stage-2-init.sh\" {
     src = builtins.toFile \"stage-2-init.sh\" \"@shell@\"; preferLocalBuild = true; allowSubstitutes = false;
+  } ''cp \"$src\" \"$out\"'')
+  (pkgs.run \"50-coredump.conf\" {
+    src = \"${pkgs.busybox}/bin/busybox\"; preferLocalBuild = true; allowSubstitutes = false;
   } ''cp \"$src\" \"$out\"'')
   (pkgs.run \"hello-1.0.tar\" {
     outputHashMode = \"flat\"; outputHashAlgo = \"sha256\";
     outputHash = \"5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03\";
   } \"echo hello > $out\")";
+
+/// What is not: code, fetched or a folder, that is tuned to the machine.
+const TUNED: &str = "(pkgs.run \"fetched-1.0\" {
+    src = pkgs.run \"fetched.tar\" {
+      outputHashMode = \"flat\"; outputHashAlgo = \"sha256\";
+      outputHash = \"5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03\";
+    } \"echo hello > $out\";
+    preferLocalBuild = true; allowSubstitutes = false;
+  } \"echo > $out\")
+  (pkgs.run \"folder-1.0\" {
+    src = ./.; preferLocalBuild = true; allowSubstitutes = false;
+  } \"echo > $out\")";
 
 /// The client's configuration gets more to depend on.
 fn add(client: &Client, derivations: &str) {
@@ -85,13 +100,25 @@ with_every_client! {
         assert_eq!(client.machine.read("/run/current-system/etc/motd"), "edited here");
     }
 
+    fn code_is_no_configuration_though_it_says_that_it_is_to_be_built_here(version: NixVersion) {
+        let world = World::new(NixVersion::V2_34);
+        let client = world.client_with_edit(version);
+        add(&client, TUNED);
+        let told = client.upgrade(&[]);
+        nothing_happened(&client, &told);
+        for name in ["fetched 1.0", "folder 1.0"] {
+            let reason = format!("  {name}: its derivation says that it is always built where it is used");
+            assert!(told.stderr.contains(&reason), "{reason}: {told}");
+        }
+    }
+
     fn configuration_and_sources_are_built_as_ever(version: NixVersion) {
         let world = World::new(NixVersion::V2_34);
         let client = world.client_with_edit(version);
         add(&client, CHEAP);
         let told = client.upgrade(&[]).success();
-        assert!(told.stderr.contains("4 to build (3 configuration, 1 source), "), "{told}");
-        let built = ["etc", "hello-1.0.tar", "nixos-system-pc-25.05", "stage-2-init.sh"];
+        assert!(told.stderr.contains("5 to build (4 configuration, 1 source), "), "{told}");
+        let built = ["50-coredump.conf", "etc", "hello-1.0.tar", "nixos-system-pc-25.05", "stage-2-init.sh"];
         assert_eq!(client.built(), built);
     }
 
