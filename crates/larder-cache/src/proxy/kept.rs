@@ -42,6 +42,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// What is counted in: the sizes of single paths are 32-bit numbers of these.
 const UNIT: u64 = 1024;
 
+/// Narinfos that are remembered: some 2 kB each.
+const READ: u64 = 5_000;
+
 /// Narinfos that are read at once when it begins.
 const AT_ONCE: usize = 32;
 
@@ -51,6 +54,8 @@ pub struct Kept {
     /// Whose signatures count now: what was kept by one that was trusted once is not handed out.
     keys: Vec<PublicKey>,
     entries: Memory<StorePathHash, File>,
+    /// What was read, and is believed.
+    read: Memory<StorePathHash, Arc<NarInfo>>,
     /// Whether what is not among the entries is not there.
     complete: AtomicBool,
     /// What has to go for others.
@@ -89,6 +94,7 @@ impl Kept {
             cache,
             keys,
             entries,
+            read: Memory::new(READ),
             complete: AtomicBool::new(false),
             evicted: Mutex::new(evicted),
             prepared: OnceCell::new(),
@@ -118,13 +124,20 @@ impl Kept {
         if !known && self.complete.load(Ordering::Relaxed) {
             return None;
         }
-        let answer = timeout(PATIENCE, self.cache.narinfo(hash)).await;
-        match answer {
+        if let Some(info) = self.read.get(&hash).filter(|_| known) {
+            return Some(info);
+        }
+        match timeout(PATIENCE, self.cache.narinfo(hash)).await {
             Ok(Ok(Some(info))) => {
-                return Some(info)
-                    .filter(|it| it.is_trusted_by(self.cache.store_dir(), &self.keys));
+                let believed = info.is_trusted_by(self.cache.store_dir(), &self.keys);
+                if believed {
+                    self.read.insert(hash, Arc::clone(&info));
+                }
+                return Some(info).filter(|_| believed);
             }
             Ok(Ok(None)) => self.entries.invalidate(&hash),
+            // It was read, and is none.
+            Ok(Err(error)) if error.cause::<StorageError>().is_none() => self.lose(hash).await,
             Ok(Err(error)) => self.complain("it is fetched again", &error),
             Err(_) => self.complain("it is fetched again", &"no answer in time"),
         }
@@ -198,6 +211,7 @@ impl Kept {
         info.url = file.name.url();
         (info.file_hash, info.file_size) = (Some(file.name.hash), Some(file.size));
         self.cache.put_narinfo(info, &[]).await.map_err(other)?;
+        self.read.invalidate(&hash);
         self.entries.insert(hash, file);
         self.entries.run_pending_tasks();
         Ok(())
@@ -250,6 +264,7 @@ impl Kept {
     async fn lose(&self, path: StorePathHash) {
         tracing::warn!(%path, "cannot be read in {} any more", self.cache.storage().url());
         self.entries.invalidate(&path);
+        self.read.invalidate(&path);
         let Ok(key) = layout::narinfo(path) else { return };
         if let Err(error) = self.cache.storage().delete(&key).await {
             self.complain("it stays there", &error);

@@ -47,13 +47,20 @@ const MODE: u32 = 0o644;
 pub struct Directory {
     root: Arc<Path>,
     url: Arc<str>,
+    flushed: bool,
 }
 
 impl Directory {
     /// The directory at an absolute path.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { root: Arc::from(root), url: file_url(root).into() }
+        Self { root: Arc::from(root), url: file_url(root).into(), flushed: true }
+    }
+
+    /// The same for what can be had again: nothing waits for the disk, and after a power failure files may be empty.
+    #[must_use]
+    pub fn fleeting(root: &Path) -> Self {
+        Self { flushed: false, ..Self::new(root) }
     }
 
     /// Where an object lies.
@@ -103,6 +110,9 @@ impl Directory {
         let folder = to.parent().unwrap_or(&self.root);
         make_folder(folder)?;
         file.as_file().set_permissions(Permissions::from_mode(MODE))?;
+        if !self.flushed {
+            return file.persist(&to).map(|_| ()).map_err(|error| error.error);
+        }
         file.as_file().sync_all()?;
         file.persist(&to).map_err(|error| error.error)?;
         File::open(folder)?.sync_all()

@@ -14,6 +14,7 @@ impl Location {
     /// When the address cannot be that of a place.
     pub fn open(&self, options: &OpenOptions) -> Result<Arc<dyn Storage>, StorageError> {
         Ok(match self {
+            Self::Directory(path) if options.fleeting => Arc::new(Directory::fleeting(path)),
             Self::Directory(path) => Arc::new(Directory::new(path)),
             Self::S3(location) => Arc::new(Remote::s3(location, options)?),
             Self::Sftp(location) => Arc::new(Sftp::new(location, options)),

@@ -20,6 +20,8 @@ pub struct OpenOptions {
     pub client_certificate: Option<Secret>,
     /// How long servers are waited for.
     pub patience: Patience,
+    /// Whether what is written can be had again, so that a folder need not wait for its disk.
+    pub fleeting: bool,
 }
 
 /// How long a server or a bucket is waited for, and how often it is asked. The total time of a transfer has no

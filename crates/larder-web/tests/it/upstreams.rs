@@ -114,6 +114,21 @@ impl Proxy {
     ) -> Self {
         let folder = scratch("proxy");
         configure(folder.path(), upstreams, lines);
+        Self::started(folder, environment)
+    }
+
+    /// One that has these sections, and nothing else, in its configuration.
+    pub(crate) fn saying(sections: &str, environment: &[(&str, &str)]) -> Self {
+        let folder = scratch("proxy");
+        let text = format!(
+            "state-dir = {:?}\n[proxy]\nlisten = [\"127.0.0.1:0\"]\n{sections}",
+            folder.path().join("state"),
+        );
+        fs::write(folder.path().join("larder.toml"), text).unwrap();
+        Self::started(folder, environment)
+    }
+
+    fn started(folder: TempDir, environment: &[(&str, &str)]) -> Self {
         let program = environment
             .iter()
             .fold(run(&folder.path().join("larder.toml")), |it, (name, value)| it.env(name, value));

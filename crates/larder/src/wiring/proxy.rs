@@ -131,7 +131,7 @@ fn certificate(upstream: &Upstream) -> Result<Option<Secret>, Error> {
 
 fn kept(config: &Config) -> Result<Option<Kept>, Error> {
     let Some((location, limit)) = &config.proxy.keep else { return Ok(None) };
-    let storage = location.open(&OpenOptions::default())?;
+    let storage = location.open(&OpenOptions { fleeting: true, ..OpenOptions::default() })?;
     let cache = ObjectStorage::new(storage, info(config)?);
     let keys = config.proxy.upstreams.iter().flat_map(|it| it.public_keys.clone()).collect();
     Ok(Some(Kept::new(cache, keys, limit.bytes(), clock::now())))

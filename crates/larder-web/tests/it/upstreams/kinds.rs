@@ -3,14 +3,19 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use larder_testkit::{
-    NixVersion, S3Server, Tree,
+    NixVersion, S3Server, TestStore, Tree,
+    nginx::{Nginx, free_port},
     process::{find_program, path_with},
     s3,
     sshd::Sshd,
 };
 
-use super::{Asked, Origin, Proxy, fetches};
-use crate::support::{Server, signing, with_every_client};
+use super::{Asked, Origin, Proxy, fetches, sections, target};
+use crate::{
+    http,
+    secure::Authority,
+    support::{Server, realise, signing, with_every_client},
+};
 
 with_every_client!(
     a_store_served_by_larder,
@@ -109,7 +114,7 @@ fn a_folder_behind_ssh(version: NixVersion) {
 #[test]
 fn a_login_is_sent_to_the_server_and_to_nobody_else() {
     let (origin, top) = small("zstd");
-    let elsewhere = larder_testkit::nginx::Nginx::with_server_lines(
+    let elsewhere = Nginx::with_server_lines(
         "location / { if ($http_authorization) { return 418; } return 404; }",
     );
     let narinfo = origin.narinfo(&top);
@@ -117,30 +122,71 @@ fn a_login_is_sent_to_the_server_and_to_nobody_else() {
     let url = text.lines().find(|line| line.starts_with("URL: ")).unwrap();
     fs::write(&narinfo, text.replace(url, &format!("URL: {}/nar/x.nar.zst", elsewhere.url())))
         .unwrap();
-    let private = larder_testkit::nginx::Nginx::with_server_lines(&format!(
+    let private = Nginx::with_server_lines(&format!(
         "root {}; location / {{ if ($http_authorization = \"\") {{ return 401; }} }}",
         origin.root().display()
     ));
     let netrc = origin.folder.path().join("netrc");
     fs::write(&netrc, "machine 127.0.0.1 login me password secret\n").unwrap();
-    let folder = larder_testkit::scratch::scratch("proxy");
-    let config = folder.path().join("larder.toml");
     let urls = [private.url()];
     let asked = [Asked { name: "private", urls: &urls, key: &origin.key }];
-    let text = format!(
-        "state-dir = {:?}\n[push]\nnetrc = {netrc:?}\n[proxy]\nlisten = [\"127.0.0.1:0\"]\n{}",
-        folder.path().join("state"),
-        super::sections(&asked)
-    );
-    fs::write(&config, text).unwrap();
-    let mut process = super::run(&config).spawn();
-    let line = process.wait_for_line("listening on ");
-    let address = line.rsplit(' ').next().unwrap().to_owned();
-    let proxy = Proxy { process, folder, address };
-    let info = crate::http::get(&proxy.address, &super::target(&top));
+    let proxy = Proxy::saying(&format!("[push]\nnetrc = {netrc:?}\n{}", sections(&asked)), &[]);
+    let info = http::get(&proxy.address, &target(&top));
     assert_eq!(info.status, 200, "{}", info.text());
     let url = info.text().lines().find_map(|it| it.strip_prefix("URL: ").map(str::to_owned));
-    let _ = crate::http::get(&proxy.address, &format!("/{}", url.unwrap()));
+    let _ = http::get(&proxy.address, &format!("/{}", url.unwrap()));
     assert!(elsewhere.access_log().iter().any(|line| line.contains(" 404 ")));
     assert!(!elsewhere.access_log().iter().any(|line| line.contains(" 418 ")));
+}
+
+#[test]
+fn a_server_that_wants_a_certificate_is_shown_it() {
+    let (origin, top) = small("zstd");
+    let (authority, port) = (Authority::new(), free_port());
+    let nginx = format!(
+        "server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {}; ssl_certificate_key {}; \
+         ssl_client_certificate {}; ssl_verify_client on; root {}; }}",
+        authority.server_certificate().display(),
+        authority.server_key().display(),
+        authority.file().display(),
+        origin.root().display(),
+    );
+    let _nginx = Nginx::with_http_lines(&nginx, port);
+    let (own, signed) = (origin.folder.path().join("own.pem"), authority.sign());
+    fs::write(&own, signed.certificate + &signed.key).unwrap();
+    let urls = [format!("https://localhost:{port}")];
+    let asked = sections(&[Asked { name: "private", urls: &urls, key: &origin.key }]);
+    let trusted = authority.file().display().to_string();
+    let environment = [("SSL_CERT_FILE", trusted.as_str())];
+    let shown = Proxy::saying(&format!("{asked}client-certificate = {own:?}\n"), &environment);
+    fetches(NixVersion::V2_34, &shown.url(), &origin, &top);
+    let hidden = Proxy::saying(&asked, &environment);
+    assert_eq!(http::get(&hidden.address, &target(&top)).status, 404);
+}
+
+/// What `larder init client` writes for Nix: what was missing is not taken for missing later.
+#[test]
+fn what_was_missing_is_had_as_soon_as_somebody_has_it() {
+    for version in NixVersion::all() {
+        let origin = Origin::new("origin", 1);
+        let first = origin.store.add_tree("first", &Tree::new().file("x", "1"));
+        origin.publish(&origin.store, &first, "zstd");
+        let path = origin.store.add_tree("late", &Tree::new().file("x", "2"));
+        let nginx = origin.served();
+        let urls = [nginx.url()];
+        let asked = [Asked { name: "origin", urls: &urls, key: &origin.key }];
+        let proxy = Proxy::of(&asked, "");
+        let lines = format!(
+            "substituters = {}\ntrusted-public-keys = {}\nnarinfo-cache-negative-ttl = 0",
+            proxy.url(),
+            origin.key.public
+        );
+        let reader = TestStore::with_config(version, &lines);
+        let _ = realise(&reader, &path).failure();
+        origin.publish(&origin.store, &path, "zstd");
+        // The proxy remembers it for twenty seconds itself, but not through a restart.
+        let mut proxy = proxy;
+        proxy.restart();
+        let _ = realise(&reader, &path).success();
+    }
 }
