@@ -48,6 +48,7 @@ use tokio::time::Instant;
 
 use self::{
     asking::{Answer, Question},
+    fetch::Means,
     fetches::Fetches,
     tier::{Source, Tier, Verdict},
 };
@@ -121,7 +122,7 @@ impl Proxy {
         let absent = Memory::builder().max_capacity(ABSENT).time_to_live(ABSENT_FOR).build();
         Self {
             info,
-            fetches: Arc::new(Fetches::new((tiers, within), spool, kept)),
+            fetches: Arc::new(Fetches::new(Means::new((tiers, within), spool, kept))),
             known,
             absent,
             asking: Arc::default(),
@@ -147,7 +148,7 @@ impl Proxy {
     }
 
     fn tiers(&self) -> &[Arc<Tier>] {
-        &self.fetches.tiers
+        &self.fetches.means.tiers
     }
 
     /// Who has a path.
@@ -183,7 +184,8 @@ impl Proxy {
                 None => {
                     let (fetches, books) = (Arc::clone(&self.fetches), Arc::clone(&self.asking));
                     let answer = async move {
-                        let answer = asking::ask(&fetches.tiers, hash, fetches.within).await;
+                        let answer =
+                            asking::ask(&fetches.means.tiers, hash, fetches.means.within).await;
                         locked(&books).remove(&hash);
                         answer
                     };
@@ -205,15 +207,17 @@ impl Proxy {
         let found = self.find(nar.path).await;
         if let Ok(Some(source)) = &found
             && source.nar() == nar
-            && !self.fetches.is_bad(source)
+            && !self.fetches.means.is_bad(source)
         {
             return found;
         }
         // The best upstream has another build of it, or none; another one may have this.
         let others = self.tiers().iter().filter(|tier| tier.may_be_asked());
-        let asked = others.map(|tier| tier.narinfo(nar.path, self.fetches.within));
+        let asked = others.map(|tier| tier.narinfo(nar.path, self.fetches.means.within));
         let same = |verdict| match verdict {
-            Verdict::Found(source) if source.nar() == nar && !self.fetches.is_bad(&source) => {
+            Verdict::Found(source)
+                if source.nar() == nar && !self.fetches.means.is_bad(&source) =>
+            {
                 Some(source)
             }
             _ => None,
@@ -227,7 +231,7 @@ impl Proxy {
     /// What is known of a path, as it was said by whoever said it.
     async fn original(&self, hash: StorePathHash) -> Result<Option<Arc<NarInfo>>, CacheError> {
         self.counts.asked.fetch_add(1, Ordering::Relaxed);
-        if let Some(kept) = &self.fetches.kept
+        if let Some(kept) = &self.fetches.means.kept
             && let Some(info) = kept.narinfo(hash).await
         {
             count("kept", Some(&self.counts.kept));
@@ -257,9 +261,10 @@ impl Proxy {
         };
         let questions: Vec<_> = self.tiers().iter().filter_map(question).collect();
         let all = questions.len() == self.tiers().len();
-        let (found, others) =
-            asking::first(questions, self.fetches.within, |answer| matches!(answer, Ok(Some(_))))
-                .await;
+        let (found, others) = asking::first(questions, self.fetches.means.within, |answer| {
+            matches!(answer, Ok(Some(_)))
+        })
+        .await;
         match found {
             Some(found) => found,
             None if all && others.iter().all(|answer| matches!(answer, Some(Ok(_)))) => Ok(None),
@@ -316,7 +321,7 @@ impl Cache for Proxy {
     }
 
     async fn narinfo_of(&self, nar: NarIdentity) -> Result<Option<Arc<NarInfo>>, CacheError> {
-        if let Some(kept) = &self.fetches.kept
+        if let Some(kept) = &self.fetches.means.kept
             && let Some(info) = kept.narinfo(nar.path).await
             && info.nar_hash == nar.nar_hash
         {
@@ -334,7 +339,7 @@ impl Cache for Proxy {
             let coming = spool::follow(progress, range).await?;
             return Ok(coming.map(|coming| self.counted(coming, false)));
         }
-        if let Some(kept) = &self.fetches.kept
+        if let Some(kept) = &self.fetches.means.kept
             && let Some(bytes) = kept.nar(nar, range.clone()).await
         {
             return Ok(Some(self.counted(bytes, true)));

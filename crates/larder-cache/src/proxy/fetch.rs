@@ -4,19 +4,20 @@
 //! another one that has the same NAR goes on where it stopped, or the same one does later. What an upstream sent that
 //! was wrong is not taken from it again for an hour.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use larder_formats::{hash::Sha256, narinfo::Compression};
+use moka::sync::Cache as Memory;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
 };
 
 use super::{
-    fetches::Fetches,
     figures::UPSTREAM_BYTES,
+    kept::Kept,
     spool::{Progress, Spool, VERIFIED_FIRST},
     tee::{Copied, Tee},
     tier::{Source, Tier, Verdict},
@@ -45,6 +46,43 @@ const ROUNDS: usize = 2;
 /// A fetch that nobody waits for any more goes on when no more than so much is left, or a quarter of it.
 const NEARLY: u64 = 8 * 1024 * 1024;
 
+/// What upstreams sent that was wrong.
+const BAD: u64 = 1000;
+const BAD_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// What fetching takes.
+pub(super) struct Means {
+    /// Whom to ask.
+    pub(super) tiers: Vec<Arc<Tier>>,
+    /// How long they may take to answer.
+    pub(super) within: Duration,
+    /// Where large NARs lie on their way.
+    pub(super) folder: PathBuf,
+    /// Where what was fetched stays.
+    pub(super) kept: Option<Arc<Kept>>,
+    bad: Memory<(String, Sha256), ()>,
+}
+
+impl Means {
+    pub(super) fn new(
+        (tiers, within): (Vec<Arc<Tier>>, Duration),
+        folder: PathBuf,
+        kept: Option<Arc<Kept>>,
+    ) -> Self {
+        let bad = Memory::builder().max_capacity(BAD).time_to_live(BAD_FOR).build();
+        Self { tiers, within, folder, kept, bad }
+    }
+
+    /// Whether this one sent something else lately.
+    pub(super) fn is_bad(&self, source: &Source) -> bool {
+        self.bad.contains_key(&(source.address.url().to_owned(), source.info.nar_hash))
+    }
+
+    fn mark_bad(&self, source: &Source) {
+        self.bad.insert((source.address.url().to_owned(), source.info.nar_hash), ());
+    }
+}
+
 /// What an upstream did wrong.
 enum Trouble {
     /// It did not send all of it.
@@ -61,7 +99,7 @@ enum Trouble {
 
 /// One NAR that is being fetched.
 pub(super) struct Fetch {
-    fetches: Arc<Fetches>,
+    means: Arc<Means>,
     nar: NarIdentity,
     size: u64,
     spool: Spool,
@@ -81,14 +119,14 @@ pub(super) struct Fetched {
 
 impl Fetch {
     pub(super) fn new(
-        fetches: Arc<Fetches>,
+        means: Arc<Means>,
         source: &Source,
         progress: watch::Sender<Progress>,
     ) -> std::io::Result<Self> {
         let (nar, size) = (source.nar(), source.info.nar_size);
-        let spool = Spool::new(size, &fetches.folder)?;
+        let spool = Spool::new(size, &means.folder)?;
         let hasher = Hasher::new();
-        Ok(Self { fetches, nar, size, spool, hasher, written: 0, shown: false, progress })
+        Ok(Self { means, nar, size, spool, hasher, written: 0, shown: false, progress })
     }
 
     /// Fetches it, from this upstream or another one. What became of it is told to those who follow.
@@ -100,16 +138,16 @@ impl Fetch {
                 reason.as_ref()?;
                 sleep(PAUSE).await;
             }
-            for number in 0..=self.fetches.tiers.len() {
+            for number in 0..=self.means.tiers.len() {
                 let source = match number.checked_sub(1) {
                     None => Some(first.clone()),
                     Some(number) => {
-                        let tier = Arc::clone(&self.fetches.tiers[number]);
+                        let tier = Arc::clone(&self.means.tiers[number]);
                         self.candidate(&tier, &first, round).await
                     }
                 };
                 let Some(source) = source else { continue };
-                if self.fetches.is_bad(&source) {
+                if self.means.is_bad(&source) {
                     continue;
                 }
                 match self.copy(&source).await {
@@ -148,7 +186,7 @@ impl Fetch {
         if same && round == 0 {
             return None;
         }
-        match tier.narinfo(self.nar.path, self.fetches.within).await {
+        match tier.narinfo(self.nar.path, self.means.within).await {
             Verdict::Found(source) => (source.nar() == self.nar).then_some(source),
             Verdict::Absent | Verdict::Untrusted | Verdict::Unknown => None,
         }
@@ -174,7 +212,7 @@ impl Fetch {
                     self.nar.nar_hash.to_nix32()
                 );
                 tracing::error!(path = %self.nar.path, "{reason}");
-                self.fetches.mark_bad(source);
+                self.means.mark_bad(source);
                 if self.shown {
                     // What readers have is wrong, too.
                     return Err(CacheError::new(self.what(), reason));
@@ -203,7 +241,7 @@ impl Fetch {
             address.figures().bytes += chunk.len() as u64;
             bytes.increment(chunk.len() as u64);
         }));
-        let tee = match &self.fetches.kept {
+        let tee = match &self.means.kept {
             Some(kept) if self.written == 0 && !unpacked => kept.begin(info).await,
             _ => None,
         };

@@ -2,23 +2,18 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
-use larder_formats::hash::Sha256;
-use moka::sync::Cache as Memory;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    fetch::{Fetch, Fetched},
-    kept::Kept,
+    fetch::{Fetch, Fetched, Means},
     spool::{self, Progress},
-    tier::{Source, Tier},
+    tier::Source,
 };
 use crate::{
     cache::{ByteStream, CacheError, NarIdentity},
@@ -29,38 +24,22 @@ use crate::{
 /// in memory.
 const AT_ONCE: usize = 24;
 
-/// What upstreams sent that was wrong.
-const BAD: u64 = 1000;
-const BAD_FOR: Duration = Duration::from_secs(60 * 60);
-
 type UnderWay = HashMap<NarIdentity, watch::Receiver<Progress>>;
 
 /// What is being fetched.
 pub(super) struct Fetches {
-    pub(super) tiers: Vec<Arc<Tier>>,
-    pub(super) within: Duration,
-    pub(super) folder: PathBuf,
-    pub(super) kept: Option<Arc<Kept>>,
+    pub(super) means: Arc<Means>,
     under_way: Mutex<UnderWay>,
     places: Semaphore,
-    bad: Memory<(String, Sha256), ()>,
     begun: AtomicU64,
 }
 
 impl Fetches {
-    pub(super) fn new(
-        (tiers, within): (Vec<Arc<Tier>>, Duration),
-        folder: PathBuf,
-        kept: Option<Arc<Kept>>,
-    ) -> Self {
+    pub(super) fn new(means: Means) -> Self {
         Self {
-            tiers,
-            within,
-            folder,
-            kept,
+            means: Arc::new(means),
             under_way: Mutex::default(),
             places: Semaphore::new(AT_ONCE),
-            bad: Memory::builder().max_capacity(BAD).time_to_live(BAD_FOR).build(),
             begun: AtomicU64::new(0),
         }
     }
@@ -82,14 +61,6 @@ impl Fetches {
     /// NARs that were begun to be fetched.
     pub(super) fn begun(&self) -> u64 {
         self.begun.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn is_bad(&self, source: &Source) -> bool {
-        self.bad.contains_key(&(source.address.url().to_owned(), source.info.nar_hash))
-    }
-
-    pub(super) fn mark_bad(&self, source: &Source) {
-        self.bad.insert((source.address.url().to_owned(), source.info.nar_hash), ());
     }
 
     fn books(&self) -> MutexGuard<'_, UnderWay> {
@@ -115,7 +86,7 @@ impl Fetches {
         let nar = source.nar();
         // It is never closed.
         let Ok(_place) = self.places.acquire().await else { return };
-        match Fetch::new(Arc::clone(&self), &source, progress.clone()) {
+        match Fetch::new(Arc::clone(&self.means), &source, progress.clone()) {
             Err(error) => {
                 let error = CacheError::new("making room for a NAR on its way", error);
                 tracing::error!("{error}");
@@ -139,7 +110,7 @@ impl Fetches {
 
     /// Keeps what was fetched for those who come later.
     async fn keep(&self, progress: &watch::Sender<Progress>, fetched: Fetched) {
-        let Some(kept) = &self.kept else { return };
+        let Some(kept) = &self.means.kept else { return };
         let info = &fetched.source.info;
         match fetched.copied {
             Some(copied) => kept.keep(info, copied).await,

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use super::tier::Verdict;
-
 /// The weight of the newest answer in the mean latency.
 const NEWEST: f64 = 0.1;
 
@@ -58,17 +56,6 @@ pub(super) fn count(upstream: &str, outcome: Outcome, took: Duration) {
     };
     metrics::counter!(UPSTREAM_ANSWERS, "upstream" => name(), "outcome" => outcome).increment(1);
     metrics::histogram!(UPSTREAM_SECONDS, "upstream" => name()).record(took);
-}
-
-impl Outcome {
-    pub(super) fn of(verdict: &Verdict) -> Self {
-        match verdict {
-            Verdict::Found(_) => Self::Found,
-            Verdict::Absent => Self::Absent,
-            Verdict::Untrusted => Self::Untrusted,
-            Verdict::Unknown => Self::Failed,
-        }
-    }
 }
 
 impl Figures {

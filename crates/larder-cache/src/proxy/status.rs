@@ -87,7 +87,7 @@ impl Proxy {
             could_not_tell: read(&self.counts.could_not_tell),
             fetched: self.fetches.begun(),
             bytes: read(&self.counts.bytes),
-            kept: self.fetches.kept.as_ref().map(|_| KeptStatus {
+            kept: self.fetches.means.kept.as_ref().map(|_| KeptStatus {
                 hits: read(&self.counts.kept),
                 bytes: read(&self.counts.bytes_kept),
             }),

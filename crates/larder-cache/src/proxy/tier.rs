@@ -95,6 +95,17 @@ pub(super) enum Verdict {
     Unknown,
 }
 
+impl Verdict {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Found(_) => Outcome::Found,
+            Self::Absent => Outcome::Absent,
+            Self::Untrusted => Outcome::Untrusted,
+            Self::Unknown => Outcome::Failed,
+        }
+    }
+}
+
 impl Tier {
     pub(super) fn new(settings: Settings) -> Self {
         let Settings { name, addresses, keys, grace } = settings;
@@ -197,7 +208,7 @@ impl Address {
                 }
             }
         };
-        let (outcome, took) = (Outcome::of(&verdict), begun.elapsed());
+        let (outcome, took) = (verdict.outcome(), begun.elapsed());
         self.figures().answered(outcome, took);
         figures::count(&tier.name, outcome, took);
         verdict
