@@ -12,6 +12,7 @@ pub mod upload;
 
 use larder_formats::cache_info::CacheInfo;
 use larder_formats::content_address::ContentAddress;
+use larder_formats::derivation::{Derivation, resolved_hash};
 use larder_formats::envelope::Envelope;
 use larder_formats::internal_json::{self, Line};
 use larder_formats::lock_file::{self, LockFile};
@@ -27,10 +28,11 @@ use larder_formats::{NarInfo, Sha256, StoreDir, StorePath, StorePathHash, nix32}
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets, by name.
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 24] = [
     ("authorization", text::authorization),
     ("cache_info", cache_info),
     ("content_address", content_address),
+    ("derivation", derivation),
     ("envelope", envelope),
     ("internal_json", internal_json),
     ("keys", keys),
@@ -70,6 +72,26 @@ pub fn content_address(bytes: &[u8]) {
         let store_dir = StoreDir::default();
         let path = ca.store_path(&store_dir, "name", &[].into(), false);
         assert!(path.is_none_or(|path| store_dir.parse(&store_dir.display(&path)) == Ok(path)));
+    }
+}
+
+/// Derivations: what is read was there and is no more than that, and whoever reads the same bytes for their
+/// hash alone takes them, too.
+pub fn derivation(bytes: &[u8]) {
+    let hash = resolved_hash(bytes);
+    let Ok(derivation) = Derivation::parse(bytes, &StoreDir::default()) else { return };
+    assert!(hash.is_ok());
+    let variables = derivation.variables.iter().flat_map(|(name, value)| [name, value]);
+    let texts = variables.chain(&derivation.arguments).chain([&derivation.builder]);
+    // What is not UTF-8 is replaced by three bytes.
+    assert!(texts.map(String::len).sum::<usize>() <= 3 * bytes.len());
+    let named = derivation.outputs.len() + derivation.input_derivations.len();
+    assert!(named + derivation.input_sources.len() <= bytes.len());
+    for name in ["preferLocalBuild", "allowSubstitutes", "src", "srcs"] {
+        let attributes = derivation.attributes();
+        let words = attributes.words(name);
+        assert!(words.iter().all(|word| !word.is_empty() && word.len() <= 3 * bytes.len()));
+        let _ = attributes.flag(name);
     }
 }
 

@@ -5,7 +5,7 @@
 
 pub(crate) mod build;
 mod check;
-mod evaluate;
+pub(crate) mod evaluate;
 mod lock;
 mod plan;
 mod progress;

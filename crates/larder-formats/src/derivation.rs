@@ -1,141 +1,155 @@
-//! Derivations (`.drv`), as far as a realisation's name needs them.
+//! Derivations (`.drv`): what is built, from what, and how.
 //!
-//! Promise: the hash is the one by which Nix up to 2.34 records what a derivation's outputs turned out to
-//! be. It is only made of *resolved* derivations, whose inputs are store paths alone: of any other it
-//! depends on further files, which are not known here. What a derivation builds, and how, is not read.
+//! Promise: what is read is what Nix would read from the same bytes, and takes no more room than in proportion
+//! to them. Text that Nix would not write (a form it does not know, something named twice, a path that is none) is
+//! refused, not guessed at. Whether the inputs exist is not known here.
 //!
 //! The form is Nix's ATerm: `Derive([outputs],[derivations],[sources],"system","builder",[arguments],[variables])`.
 
-use std::ops::Range;
+mod aterm;
+mod attributes;
+mod resolved;
 
-use crate::hash::{Sha256, Sha256Hasher};
+use std::collections::{BTreeMap, BTreeSet};
+
+use self::aterm::Reader;
+pub use self::attributes::Attributes;
+pub use self::resolved::resolved_hash;
+use crate::store_path::{StoreDir, StorePath};
 
 /// Bytes are not a derivation as Nix writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a derivation from byte {0} on")]
 pub struct DerivationError(pub usize);
 
-/// The hash modulo its inputs of a resolved derivation whose outputs are content-addressed. `None` for
-/// every other: one that has derivations as inputs, or an output whose path or hash is known before it is
-/// built.
-///
-/// It is SHA-256 of the file with the variables named like outputs empty, since a placeholder that says
-/// which output it stands for is no part of what the derivation does (`hashDerivationModulo` with
-/// `maskOutputs` in Nix's libstore).
-pub fn resolved_hash(bytes: &[u8]) -> Result<Option<Sha256>, DerivationError> {
-    let mut reader = Reader { bytes, at: 0 };
-    let mut outputs = Vec::new();
-    let mut known_before = false;
-    reader.token(b"Derive(")?;
-    reader.list(|reader| {
-        let [name, path, _algorithm, hash] = reader.tuple()?;
-        known_before |= !path.is_empty() || !hash.is_empty();
-        outputs.push(name);
-        Ok(())
-    })?;
-    reader.token(b",")?;
-    let mut resolved = true;
-    reader.list(|reader| {
-        resolved = false;
-        reader.token(b"(")?;
-        reader.string()?;
-        reader.token(b",")?;
-        reader.strings()?;
-        reader.token(b")")
-    })?;
-    reader.token(b",")?;
-    reader.strings()?;
-    for _system_and_builder in 0..2 {
-        reader.token(b",")?;
-        reader.string()?;
-    }
-    reader.token(b",")?;
-    reader.strings()?;
-    reader.token(b",")?;
-    let names: Vec<&[u8]> = outputs.into_iter().map(|name| reader.slice(name)).collect();
-    let (mut hasher, mut hashed) = (Sha256Hasher::new(), 0);
-    reader.list(|reader| {
-        let [name, value] = reader.tuple()?;
-        if names.contains(&reader.slice(name)) {
-            hasher.update(reader.slice(hashed..value.start));
-            hashed = value.end;
-        }
-        Ok(())
-    })?;
-    reader.token(b")")?;
-    if reader.at != bytes.len() {
-        return Err(DerivationError(reader.at));
-    }
-    hasher.update(reader.slice(hashed..bytes.len()));
-    Ok((resolved && !known_before).then(|| hasher.finish()))
+/// A derivation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Derivation {
+    /// What it makes, by name.
+    pub outputs: BTreeMap<String, Output>,
+    /// The outputs it needs of other derivations.
+    pub input_derivations: BTreeMap<StorePath, BTreeSet<String>>,
+    /// The paths it needs that are no derivation's: files taken as they are.
+    pub input_sources: BTreeSet<StorePath>,
+    /// The kind of machine that can build it.
+    pub system: String,
+    /// The program that builds it.
+    pub builder: String,
+    /// Its arguments. What is not UTF-8 in one is replaced.
+    pub arguments: Vec<String>,
+    /// Its environment; see [`Derivation::attributes`] for what it means. What is not UTF-8 in a value is
+    /// replaced.
+    pub variables: BTreeMap<String, String>,
 }
 
-/// Passes over the text from its beginning to its end, and copies nothing.
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
+/// An output of a derivation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Where it will be. `None` when that depends on what it turns out to be.
+    pub path: Option<StorePath>,
+    /// How it is hashed, where its content says its path: `sha256`, `r:sha256`, …
+    pub algorithm: String,
+    /// The hash it must have: known for what is fetched, empty otherwise.
+    pub hash: String,
 }
 
-impl<'a> Reader<'a> {
-    fn token(&mut self, token: &[u8]) -> Result<(), DerivationError> {
-        if !self.starts_with(token) {
-            return Err(DerivationError(self.at));
-        }
-        self.at += token.len();
-        Ok(())
+impl Output {
+    /// Whether its content is known before it is built, as that of what is downloaded.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        // Nix writes this word for outputs that are another every time.
+        !self.hash.is_empty() && self.hash != "impure"
+    }
+}
+
+impl Derivation {
+    /// Reads a derivation's file, whose paths are called as in this store.
+    ///
+    /// # Errors
+    /// [`DerivationError`], with the place from which on the bytes are none.
+    pub fn parse(bytes: &[u8], store_dir: &StoreDir) -> Result<Self, DerivationError> {
+        let mut reader = Reader::new(bytes);
+        reader.token(b"Derive(")?;
+        let outputs = map(&mut reader, |reader| {
+            let [name, path, algorithm, hash] = reader.texts()?;
+            let path = match path.as_str() {
+                "" => None,
+                path => Some(store_dir.parse(path).map_err(|_| reader.here())?),
+            };
+            Ok((name, Output { path, algorithm, hash }))
+        })?;
+        reader.token(b",")?;
+        let input_derivations = map(&mut reader, |reader| {
+            reader.token(b"(")?;
+            let path = path(reader, store_dir)?;
+            reader.token(b",")?;
+            let names = map(reader, |reader| Ok((reader.text()?, ())))?;
+            reader.token(b")")?;
+            Ok((path, names.into_keys().collect()))
+        })?;
+        reader.token(b",")?;
+        let sources = map(&mut reader, |reader| Ok((path(reader, store_dir)?, ())))?;
+        reader.token(b",")?;
+        let system = reader.text()?;
+        reader.token(b",")?;
+        let builder = reader.text()?;
+        reader.token(b",")?;
+        let mut arguments = Vec::new();
+        reader.list(|reader| {
+            arguments.push(reader.any_text()?);
+            Ok(())
+        })?;
+        reader.token(b",")?;
+        let variables = map(&mut reader, |reader| {
+            reader.token(b"(")?;
+            let name = reader.text()?;
+            reader.token(b",")?;
+            let value = reader.any_text()?;
+            reader.token(b")")?;
+            Ok((name, value))
+        })?;
+        reader.token(b")")?;
+        reader.end()?;
+        let input_sources = sources.into_keys().collect();
+        Ok(Self {
+            outputs,
+            input_derivations,
+            input_sources,
+            system,
+            builder,
+            arguments,
+            variables,
+        })
     }
 
-    /// A string, as the place of what is between its quotes, escapes and all.
-    fn string(&mut self) -> Result<Range<usize>, DerivationError> {
-        self.token(b"\"")?;
-        let start = self.at;
-        loop {
-            match self.bytes.get(self.at) {
-                Some(b'"') => break,
-                Some(b'\\') => self.at += 2,
-                Some(_) => self.at += 1,
-                None => return Err(DerivationError(self.bytes.len())),
-            }
-        }
-        self.at += 1;
-        Ok(start..self.at - 1)
+    /// Whether what it makes is known before it is built: it fetches something.
+    #[must_use]
+    pub fn is_fixed_output(&self) -> bool {
+        self.outputs.values().any(Output::is_fixed)
     }
 
-    fn tuple<const LENGTH: usize>(&mut self) -> Result<[Range<usize>; LENGTH], DerivationError> {
-        let mut strings = [const { 0..0 }; LENGTH];
-        for (n, string) in strings.iter_mut().enumerate() {
-            self.token(if n == 0 { b"(" } else { b"," })?;
-            *string = self.string()?;
-        }
-        self.token(b")")?;
-        Ok(strings)
+    /// What its author wrote into it.
+    #[must_use]
+    pub fn attributes(&self) -> Attributes<'_> {
+        Attributes::of(&self.variables)
     }
+}
 
-    fn strings(&mut self) -> Result<(), DerivationError> {
-        self.list(|reader| reader.string().map(drop))
-    }
+/// A list in which nothing is named twice.
+fn map<'a, K: Ord, V>(
+    reader: &mut Reader<'a>,
+    mut entry: impl FnMut(&mut Reader<'a>) -> Result<(K, V), DerivationError>,
+) -> Result<BTreeMap<K, V>, DerivationError> {
+    let mut entries = BTreeMap::new();
+    reader.list(|reader| {
+        let at = reader.here();
+        let (key, value) = entry(reader)?;
+        if entries.insert(key, value).is_some() { Err(at) } else { Ok(()) }
+    })?;
+    Ok(entries)
+}
 
-    fn list(
-        &mut self,
-        mut item: impl FnMut(&mut Self) -> Result<(), DerivationError>,
-    ) -> Result<(), DerivationError> {
-        self.token(b"[")?;
-        let mut first = true;
-        while !self.starts_with(b"]") {
-            if !first {
-                self.token(b",")?;
-            }
-            first = false;
-            item(self)?;
-        }
-        self.token(b"]")
-    }
-
-    fn starts_with(&self, token: &[u8]) -> bool {
-        self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(token))
-    }
-
-    fn slice(&self, range: Range<usize>) -> &'a [u8] {
-        self.bytes.get(range).unwrap_or_default()
-    }
+fn path(reader: &mut Reader<'_>, store_dir: &StoreDir) -> Result<StorePath, DerivationError> {
+    let at = reader.here();
+    store_dir.parse(&reader.text()?).map_err(|_| at)
 }

@@ -12,7 +12,9 @@
 //! | [`nix32`], [`hash`] | Nix's base 32, SHA-256 in every spelling Nix has |
 //! | [`signature`] | key files, `Sig:` lines and what they sign |
 //! | [`narinfo`], [`content_address`], [`cache_info`] | the text files of a binary cache |
-//! | [`realisation`], [`derivation`] | which path an output of a content-addressed derivation is |
+//! | [`derivation`] | what is built, from what, and how |
+//! | [`realisation`] | which path an output of a content-addressed derivation is |
+//! | [`package_name`] | which package and version a name stands for |
 //! | [`nar`] | archives: streaming decoder, encoder, listings |
 //! | [`lock_file`] | `flake.lock` |
 //! | [`internal_json`] | Nix's `--log-format internal-json` |
@@ -29,6 +31,7 @@ pub mod nar;
 pub mod nar_file;
 pub mod narinfo;
 pub mod nix32;
+pub mod package_name;
 pub mod realisation;
 pub mod signature;
 pub mod store_path;

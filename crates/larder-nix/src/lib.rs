@@ -4,9 +4,11 @@
 //! commands (and the few other programs Larder needs). It knows nothing of HTTP, fleets or caches.
 
 pub mod build_log;
+pub mod caches;
 pub mod command;
 pub mod contents;
 pub mod database;
+pub mod derivations;
 pub mod dump;
 pub mod files;
 pub mod layout;

@@ -1,6 +1,6 @@
 //! The Nix that is installed here: its version, and its commands pointed at one store.
 
-use std::{fmt, path::Path};
+use std::{fmt, path::Path, time::Duration};
 
 use larder_formats::store_path::StorePath;
 
@@ -55,6 +55,14 @@ pub enum NixError {
         command: String,
         /// The answer.
         answer: String,
+    },
+    /// It did not come to an end.
+    #[error("`{command}` gave no answer in {} seconds", patience.as_secs())]
+    Silent {
+        /// The program.
+        command: String,
+        /// How long was waited.
+        patience: Duration,
     },
 }
 

@@ -19,7 +19,10 @@ use larder_fleet::{
     host::HostNameError,
     ledger::LedgerError,
     night::{FlakeSourceError, NightError},
-    upgrade::{ActivationError, FlakeBuildError, OfferError, PrebuiltError, StateError},
+    upgrade::{
+        ActivationError, FetchError, FlakeBuildError, OfferError, PrebuiltError, StateError,
+        plan::Refused,
+    },
 };
 use larder_nix::{
     command::CommandError, database::DatabaseError, layout::LayoutError, nix::NixError,
@@ -34,6 +37,7 @@ use crate::{
     config::{LoadError, problem::ValueError},
     keys::KeyError,
     netrc::NetrcError,
+    view,
 };
 
 /// How a command ended that did what it could.
@@ -115,6 +119,14 @@ pub(crate) enum Error {
     Offer(#[from] OfferError),
     #[error(transparent)]
     FlakeBuild(#[from] FlakeBuildError),
+    #[error("{}", view::upgrade::refused(.0))]
+    WouldBuild(Vec<Refused>),
+    #[error("{}", view::upgrade::not_fetched(.0))]
+    NotFetched(Vec<Refused>),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("{0}\nNothing was switched. `--ignore-space` goes on all the same")]
+    NoRoom(String),
     #[error(transparent)]
     Prebuilt(#[from] PrebuiltError),
     #[error(transparent)]
@@ -249,6 +261,7 @@ pub(crate) fn failure(error: &Error) -> u8 {
         Error::Night(NightError::Lock(larder_fleet::night::RunLockError::Held { .. })) => 75,
         Error::PushedElsewhere(_) => 75,
         Error::Keeping(error) if error.is_busy() => 75,
+        Error::WouldBuild(_) | Error::NotFetched(_) => 3,
         Error::Cancelled | Error::Night(NightError::Cancelled) => 130,
         Error::Offer(OfferError::Refused { .. })
         | Error::Prebuilt(PrebuiltError::Altered { .. })

@@ -9,6 +9,7 @@ pub(crate) mod proxy;
 pub(crate) mod push;
 pub(crate) mod queue;
 mod summary;
+pub mod upgrade;
 
 use std::io::IsTerminal;
 

@@ -57,8 +57,20 @@ pub(crate) struct Realised {
     pub built: usize,
     /// How many paths were downloaded.
     pub fetched: usize,
+    /// Paths whose download was tried and which are not there.
+    pub unfetched: BTreeSet<StorePath>,
     /// What Nix said at error level.
     pub errors: Vec<String>,
+}
+
+/// What went wrong in a run, with the end of each failed build's log.
+pub(crate) fn failures_as_text(realised: &Realised) -> String {
+    let mut text = realised.errors.join("\n");
+    for (derivation, lines) in &realised.failed {
+        text.push_str(&format!("\n\n{derivation} failed; the end of its log:"));
+        text.extend(lines.iter().map(|line| format!("\n  {line}")));
+    }
+    text
 }
 
 /// What Nix would do to realise a derivation or a store path.
@@ -234,7 +246,10 @@ impl<'a> Tracker<'a> {
             }
         }
         for path in self.fetched {
-            realised.fetched += usize::from(database.is_valid(&path)?);
+            match database.is_valid(&path)? {
+                true => realised.fetched += 1,
+                false => drop(realised.unfetched.insert(path)),
+            }
         }
         Ok(realised)
     }

@@ -167,7 +167,7 @@ struct Found {
 }
 
 /// Makes a derivation safe from the collector. (`nix eval` cannot.)
-pub(super) async fn root(
+pub(crate) async fn root(
     nix: &Nix,
     derivation: &StorePath,
     link: &Path,

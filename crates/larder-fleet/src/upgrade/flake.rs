@@ -10,15 +10,18 @@ use larder_formats::{lock_file::LockFile, store_path::StorePath};
 use larder_nix::{
     command::{CancellationToken, CommandError, Invocation},
     database::{Database, DatabaseError},
-    nix::Nix,
+    nix::{Nix, Version},
 };
 
-use super::tree::{self, TreeError};
+use super::{
+    plan::Allowed,
+    tree::{self, TreeError},
+};
 use crate::{
     host::HostName,
     night::{
         BuildPlan, FlakeSource, FlakeSourceError, Observer,
-        build::Tracker,
+        build::{Tracker, failures_as_text},
         source::{encode, nix_url},
     },
 };
@@ -66,6 +69,9 @@ pub enum FlakeBuildError {
     /// Nix's database cannot be read.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// Nix did not name a derivation.
+    #[error("`nix build --dry-run --json` gave an answer that cannot be understood: {0:?}")]
+    Answer(String),
     /// It did not build.
     #[error("the system could not be built:\n{0}")]
     Build(String),
@@ -112,13 +118,32 @@ impl FlakeBuild {
         Ok(Self { installable, overrides, extra: extra.to_vec() })
     }
 
-    /// What Nix would build and download. Evaluates the flake.
-    pub async fn plan(
+    /// Evaluates the flake: the system's derivation, and what Nix would do to build it.
+    pub async fn evaluate(
         &self,
         nix: &Nix,
         cancel: &CancellationToken,
-    ) -> Result<BuildPlan, FlakeBuildError> {
-        let command = self.command(nix).arg("--dry-run");
+    ) -> Result<(StorePath, BuildPlan), FlakeBuildError> {
+        match self.evaluate_with(nix, &[], cancel).await {
+            // Older versions end so when a cache that they remember is gone. Without caches they can tell what
+            // would be built, and why is told then.
+            Err(FlakeBuildError::Command(CommandError::Failed { message, .. }))
+                if message.contains(".narinfo'") =>
+            {
+                self.evaluate_with(nix, &["--option", "substitute", "false"], cancel).await
+            }
+            evaluated => evaluated,
+        }
+    }
+
+    async fn evaluate_with(
+        &self,
+        nix: &Nix,
+        options: &[&str],
+        cancel: &CancellationToken,
+    ) -> Result<(StorePath, BuildPlan), FlakeBuildError> {
+        let command = self.command(nix, &self.installable).args(["--dry-run", "--json"]);
+        let command = command.args(&self.overrides).args(options);
         let mut text = String::new();
         let output = command
             .run(cancel, |line| {
@@ -126,44 +151,59 @@ impl FlakeBuild {
                 text.push('\n');
             })
             .await?;
+        let answer = output.text();
         output.finished.check(&command)?;
-        Ok(BuildPlan::parse(&text, &nix.layout().store_dir))
+        let store_dir = &nix.layout().store_dir;
+        let derivation = derivation_in(answer.as_bytes());
+        let derivation = derivation.and_then(|path| store_dir.parse(&path).ok());
+        let derivation = derivation.ok_or(FlakeBuildError::Answer(answer))?;
+        Ok((derivation, BuildPlan::parse(&text, store_dir)))
     }
 
-    /// Builds the system; `link` becomes its root.
+    /// Builds the system that was evaluated; `link` becomes its root. What a cache promises and does not
+    /// deliver is built, too, if all builds are allowed.
     pub async fn build(
         &self,
         (nix, database): (&Nix, &Database),
-        link: &Path,
+        (derivation, link, allowed): (&StorePath, &Path, &Allowed),
         observer: &mut dyn Observer,
         cancel: &CancellationToken,
     ) -> Result<StorePath, FlakeBuildError> {
-        let command =
-            self.command(nix).args(["--log-format", "internal-json", "--out-link"]).arg(link);
-        let mut tracker = Tracker::new(nix.layout().store_dir.clone(), observer);
+        let store_dir = &nix.layout().store_dir;
+        // Up to 2.14 a derivation's path stands for its outputs; since then for itself.
+        let outputs = if nix.version() < (Version { major: 2, minor: 15 }) { "" } else { "^*" };
+        // Otherwise what it needs is there; should it have gone meanwhile, that is no reason to compile it.
+        let fallback = if *allowed == Allowed::All { "true" } else { "false" };
+        let installable = format!("{}{outputs}", store_dir.display(derivation));
+        let command = self
+            .command(nix, &installable)
+            .args(["--option", "fallback", fallback])
+            .args(["--log-format", "internal-json", "--out-link"])
+            .arg(link);
+        let mut tracker = Tracker::new(store_dir.clone(), observer);
         let output = command.run(cancel, |line| tracker.line(line)).await?;
         let realised = tracker.finish(database)?;
         if !output.finished.status.success() {
-            let mut text = realised.errors.join("\n");
-            for (derivation, lines) in &realised.failed {
-                text.push_str(&format!("\n\n{derivation} failed; the end of its log:"));
-                text.extend(lines.iter().map(|line| format!("\n  {line}")));
-            }
-            return Err(FlakeBuildError::Build(text));
+            return Err(FlakeBuildError::Build(failures_as_text(&realised)));
         }
         let io = |source| FlakeBuildError::Io { path: link.to_owned(), source };
         let target = std::fs::read_link(link).map_err(io)?;
-        let store_dir = &nix.layout().store_dir;
         store_dir
             .parse(&target.to_string_lossy())
             .map_err(|error| FlakeBuildError::Build(error.to_string()))
     }
 
-    fn command(&self, nix: &Nix) -> Invocation {
-        nix.command("nix")
-            .args(["build", &self.installable, "--no-write-lock-file"])
-            .args(&self.overrides)
-            .args(&self.extra)
+    fn command(&self, nix: &Nix, installable: &str) -> Invocation {
+        nix.command("nix").args(["build", installable, "--no-write-lock-file"]).args(&self.extra)
+    }
+}
+
+/// The one derivation in the answer to `nix build --dry-run --json`.
+fn derivation_in(answer: &[u8]) -> Option<String> {
+    let answer: serde_json::Value = serde_json::from_slice(answer).ok()?;
+    match answer.as_array()?.as_slice() {
+        [built] => Some(built.get("drvPath")?.as_str()?.to_owned()),
+        _ => None,
     }
 }
 

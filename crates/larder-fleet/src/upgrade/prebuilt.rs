@@ -45,8 +45,8 @@ pub enum PrebuiltError {
     },
 }
 
-/// What would be downloaded for a revision.
-pub async fn plan(
+/// What Nix would download for a revision.
+pub async fn dry_run(
     nix: &Nix,
     revision: &Revision,
     cancel: &CancellationToken,

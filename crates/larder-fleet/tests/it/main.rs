@@ -16,3 +16,5 @@ mod revision;
 mod run_lock;
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod upgrade_plan;

@@ -110,6 +110,14 @@ nix-store --dump "$app" > "$out/app.nar"
 cp cache/nix-cache-info "$out/nix-cache-info"
 nix-store --query --references "$drv" "$app" "$text" | sort -u > "$out/sorted-paths"
 
+# Derivations as nixpkgs writes them, which are not built.
+cp -r "$here/shapes.nix" "$here/shapes" .
+nix-instantiate --eval --json --strict -E 'builtins.mapAttrs (_: made: made.drvPath) (import ./shapes.nix)' \
+    | tr -d '{}"' | tr , '\n' | sed '$a\' > shapes.list
+nix-instantiate shapes.nix > /dev/null 2>&1
+while IFS=: read -r shape path; do cp "$path" "$out/$shape.drv"; done < shapes.list
+chmod u+w "$out"/*.drv
+
 # A flake whose inputs follow each other, locked; then locked again after an input moved.
 flake() { mkdir -p "$1"; printf '{ inputs = { %s }; outputs = _: { }; }\n' "$2" > "$1/flake.nix"; git -C "$1" init -q -b main; git -C "$1" add -A; git -C "$1" commit -qm "$1"; }
 flake nixpkgs ''

@@ -1,8 +1,10 @@
-//! Derivations: the hash by which Nix records what their outputs are.
+//! Derivations: what they say, and the hash by which Nix records what their outputs are.
+
+use std::fs;
 
 use larder_formats::{
-    Sha256,
-    derivation::{DerivationError, resolved_hash},
+    Sha256, StoreDir,
+    derivation::{Derivation, DerivationError, resolved_hash},
 };
 use proptest::prelude::*;
 
@@ -17,6 +19,83 @@ const RESOLVED: &str = "Derive([(\"dev\",\"\",\"r:sha256\",\"\"),(\"out\",\"\",\
     (\"outputHashMode\",\"recursive\"),(\"outputs\",\"out dev\"),(\"system\",\"x86_64-linux\")])";
 
 const HASH: &str = "cf1fcec382f302a87b547b876ba6a4ce2ab98c3b33dc13d40bccda8a6cee4155";
+
+fn golden(name: &str) -> Vec<u8> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/all");
+    fs::read(format!("{folder}/{name}.drv")).unwrap()
+}
+
+fn parse(bytes: &[u8]) -> Result<Derivation, DerivationError> {
+    Derivation::parse(bytes, &StoreDir::default())
+}
+
+#[test]
+fn a_derivation_says_what_nix_wrote_into_it() {
+    let hello = parse(&golden("package")).unwrap();
+    let outputs: Vec<&str> = hello.outputs.keys().map(String::as_str).collect();
+    assert_eq!(outputs, ["dev", "man", "out"]);
+    let dev = hello.outputs["dev"].path.as_ref().unwrap();
+    assert_eq!(dev.to_string(), "v5f73ahvhwhyqcl7laabvfxrkd49qrrv-hello-2.12.1-dev");
+    let inputs: Vec<&str> = hello.input_derivations.keys().map(|path| path.name()).collect();
+    assert_eq!(inputs, ["bash-5.2p37.drv", "hello-2.12.1.tar.gz.drv", "stdenv-linux.drv"]);
+    assert!(hello.input_derivations.values().all(|names| names.iter().eq(["out"])));
+    let sources: Vec<&str> = hello.input_sources.iter().map(|path| path.name()).collect();
+    assert_eq!(sources, ["source-stdenv.sh", "default-builder.sh"]);
+    assert_eq!(hello.system, "x86_64-linux");
+    assert!(hello.builder.ends_with("-bash-5.2p37/bin/bash"));
+    assert_eq!((hello.arguments.len(), &*hello.arguments[0]), (3, "-e"));
+    assert_eq!(hello.variables["postPatch"], "quotes \" and \\ and\ttabs\r\n");
+    assert!(!hello.is_fixed_output());
+
+    let source = parse(&golden("fetchurl")).unwrap();
+    assert!(source.is_fixed_output());
+    assert_eq!(source.outputs["out"].algorithm, "sha256");
+    assert_eq!(source.outputs["out"].hash.len(), 64);
+    assert!(parse(RESOLVED.as_bytes()).unwrap().outputs.values().all(|out| out.path.is_none()));
+    let impure = RESOLVED.replacen("\"r:sha256\",\"\"", "\"r:sha256\",\"impure\"", 2);
+    assert!(!parse(impure.as_bytes()).unwrap().is_fixed_output());
+}
+
+#[test]
+fn attributes_are_the_same_as_variables_and_as_json() {
+    for name in ["config-environment", "config-environment-structured"] {
+        let derivation = parse(&golden(name)).unwrap();
+        let attributes = derivation.attributes();
+        assert_eq!(attributes.flag("preferLocalBuild"), Some(true), "{name}");
+        assert_eq!(attributes.flag("allowSubstitutes"), Some(false), "{name}");
+        assert_eq!(attributes.flag("ignored"), None, "{name}");
+        assert_eq!(attributes.words("pathsToLink"), ["/bin"], "{name}");
+        assert_eq!(attributes.words("src"), [""; 0], "{name}");
+    }
+    let structured = parse(&golden("package-structured")).unwrap();
+    assert!(structured.attributes().words("srcs")[0].ends_with("-hello-2.12.1.tar.gz"));
+}
+
+#[test]
+fn what_nix_would_not_write_is_refused() {
+    let text = String::from_utf8(golden("config-text")).unwrap();
+    let refused = |from: &str, to: &str| {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text, "{from}");
+        assert!(parse(changed.as_bytes()).is_err(), "{changed}");
+    };
+    assert!(parse(text.as_bytes()).is_ok());
+    refused("Derive(", "DrvWithVersion(\"xp-dyn-drv\",");
+    refused("(\"allowSubstitutes\",\"\")", "(\"name\",\"\")");
+    refused("-stdenv-linux.drv", "-stdenv linux.drv");
+    refused("[\"out\"]", "[\"out\",\"out\"]");
+    let not_utf8 = |word: &str| {
+        let mut bytes = text.clone().into_bytes();
+        bytes[text.find(word).unwrap()] = 0xff;
+        parse(&bytes)
+    };
+    assert!(not_utf8("x86_64-linux").is_err());
+    assert_eq!(not_utf8("NixOS").unwrap().variables["text"], "NAME=\"\u{fffd}ixOS\"\n");
+    for end in 0..text.len() {
+        let DerivationError(at) = parse(&text.as_bytes()[..end]).unwrap_err();
+        assert!(at <= end, "{at} of {end}");
+    }
+}
 
 fn hash(text: &str) -> Result<Option<Sha256>, DerivationError> {
     resolved_hash(text.as_bytes())
@@ -67,5 +146,6 @@ proptest! {
         let mut damaged = RESOLVED.as_bytes().to_vec();
         damaged.splice(at..at, bytes);
         let _ = resolved_hash(&damaged);
+        let _ = parse(&damaged);
     }
 }

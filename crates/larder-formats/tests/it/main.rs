@@ -18,6 +18,7 @@ mod nar_file;
 mod nar_hostile;
 mod nar_round_trip;
 mod narinfo;
+mod package_name;
 mod realisation;
 mod signature;
 mod store_path;

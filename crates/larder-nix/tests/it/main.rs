@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod build_log;
 #[cfg(test)]
+mod caches;
+#[cfg(test)]
 mod command;
 #[cfg(test)]
 mod database;

@@ -1,14 +1,17 @@
 //! `larder upgrade`
 
+mod steps;
+
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 use larder_fleet::{
     host::HostName,
-    night::{BuildPlan, NightError, RunLock},
+    night::{NightError, RunLock},
     revision::{Circumstances, Revision},
     upgrade::{
-        self, Accepted, Activation, ClientState, FlakeBuild, Lock, Offer, Server, Switched, Target,
+        self, Accepted, Activation, ClientState, Lock, Offer, Server, Switched, Target,
+        plan::Allowed,
     },
 };
 use larder_formats::store_path::StorePath;
@@ -47,8 +50,33 @@ pub(crate) struct Arguments {
     #[arg(long)]
     allow_older: bool,
 
+    /// Build packages here that no cache has
+    ///
+    /// Without it, configuration is built and sources are fetched, and a package that would have to be
+    /// built ends the upgrade before anything is downloaded.
+    #[arg(long, conflicts_with = "prebuilt")]
+    allow_builds: bool,
+
+    /// Build this package here if no cache has it: its name, with its version or without
+    #[arg(long, value_name = "NAME", conflicts_with = "prebuilt")]
+    allow_build: Vec<String>,
+
+    /// Go on when a partition seems too small, as where the file system compresses
+    #[arg(long)]
+    ignore_space: bool,
+
+    /// Print the plan as JSON
+    ///
+    /// One document, on standard output, when all is known and before anything is switched.
+    #[arg(long)]
+    json: bool,
+
+    /// Only show what would be done, as `dry-run` does
+    #[arg(long)]
+    dry_run: bool,
+
     /// Return to the system that ran before the last switch
-    #[arg(long, conflicts_with_all = ["flake", "prebuilt", "allow_older"])]
+    #[arg(long, conflicts_with_all = ["flake", "prebuilt", "allow_older", "json", "dry_run"])]
     rollback: bool,
 
     /// Arguments for `nix build`
@@ -68,6 +96,19 @@ enum Action {
     Build,
     /// Only show what would be downloaded and built
     DryRun,
+}
+
+impl Arguments {
+    fn action(&self) -> Action {
+        if self.dry_run { Action::DryRun } else { self.action }
+    }
+
+    fn allowed(&self) -> Allowed {
+        match self.allow_builds {
+            true => Allowed::All,
+            false => Allowed::Named(self.allow_build.iter().cloned().collect()),
+        }
+    }
 }
 
 impl Action {
@@ -102,7 +143,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
         Some(host) => host,
         None => environment::host_name().parse()?,
     };
-    let _lock = match arguments.action {
+    let _lock = match arguments.action() {
         // Changes nothing, and anybody may do it.
         Action::DryRun => None,
         _ => Some(lock(&config)?),
@@ -113,29 +154,39 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
         return upgrade.roll_back(arguments.action).await;
     }
     let offer = upgrade.ask(arguments.allow_older).await?;
-    let system = match (&offer, &flake) {
+    let came_to = match (&offer, &flake) {
         (Offer::Revision(revision), None) => upgrade.take_prebuilt(revision, arguments).await?,
         (Offer::Nixpkgs(_), None) => return Err(Error::OnlyRev("`--prebuilt`")),
         (Offer::Revision(revision), Some(flake)) => {
-            upgrade.build_flake(flake, Lock::File(&revision.lock), arguments).await?
+            let number = Some(revision.number);
+            upgrade.build_flake((flake, Lock::File(&revision.lock)), number, arguments).await?
         }
         (Offer::Nixpkgs(commit), Some(flake)) => {
-            upgrade.build_flake(flake, Lock::Nixpkgs(commit), arguments).await?
+            upgrade.build_flake((flake, Lock::Nixpkgs(commit)), None, arguments).await?
         }
     };
-    match (system, arguments.action.activation()) {
-        (Some(system), Some(how)) => {
+    match (came_to, arguments.action().activation()) {
+        (CameTo::Shown(done), _) => Ok(done),
+        (CameTo::System(system), Some(how)) => {
             if let Offer::Revision(revision) = &offer {
                 upgrade.accept(revision);
             }
             Ok(tell(&upgrade.activate(&system, how).await?))
         }
-        (Some(system), None) => {
+        (CameTo::System(_), None) if arguments.json => Ok(Done::Well),
+        (CameTo::System(system), None) => {
             say(&upgrade.nix.layout().store_dir.display(&system));
             Ok(Done::Well)
         }
-        (None, _) => Ok(Done::Well),
     }
+}
+
+/// What looking ahead and building came to.
+enum CameTo {
+    /// The system, which is in the store.
+    System(StorePath),
+    /// Nothing more than what was shown.
+    Shown(Done),
 }
 
 impl Upgrade<'_> {
@@ -169,46 +220,6 @@ impl Upgrade<'_> {
             }
         });
         Ok(offer)
-    }
-
-    async fn take_prebuilt(
-        &self,
-        revision: &Revision,
-        arguments: &Arguments,
-    ) -> Result<Option<StorePath>, Error> {
-        let cancel = &self.context.cancel;
-        let plan = upgrade::plan(&self.nix, revision, cancel).await?;
-        view::note(&view::plan(&plan));
-        if arguments.action == Action::DryRun {
-            return Ok(None);
-        }
-        let link = self.link("prebuilt")?;
-        let database = self.database()?;
-        upgrade::fetch(&self.nix, &database, revision, &link, cancel).await?;
-        Ok(Some(revision.store_path.clone()))
-    }
-
-    async fn build_flake(
-        &self,
-        flake: &str,
-        lock: Lock<'_>,
-        arguments: &Arguments,
-    ) -> Result<Option<StorePath>, Error> {
-        let cancel = &self.context.cancel;
-        let scratch = self.scratch(arguments.action)?;
-        let wanted = (flake, &self.host);
-        let build =
-            FlakeBuild::prepare(wanted, lock, scratch.path(), &arguments.extra, cancel).await?;
-        let plan: BuildPlan = build.plan(&self.nix, cancel).await?;
-        view::note(&view::plan(&plan));
-        if arguments.action == Action::DryRun {
-            return Ok(None);
-        }
-        let link = self.link("flake")?;
-        let mut view = view::for_this_terminal();
-        let database = self.database()?;
-        let parts = (&self.nix, &database);
-        Ok(Some(build.build(parts, &link, view.as_mut(), cancel).await?))
     }
 
     async fn activate(&mut self, system: &StorePath, how: Activation) -> Result<Switched, Error> {

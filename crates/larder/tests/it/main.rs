@@ -23,6 +23,8 @@ mod queue;
 #[cfg(test)]
 mod upgrade;
 #[cfg(test)]
+mod upgrade_view;
+#[cfg(test)]
 mod upgrade_world;
 #[cfg(test)]
 mod walls;

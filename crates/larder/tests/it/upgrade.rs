@@ -4,7 +4,10 @@
 mod actions;
 mod fleet_loop;
 mod local_flake;
+mod packages;
+mod plan;
 mod refusals;
+mod room;
 mod servers;
 mod ssh;
 mod ways;

@@ -234,6 +234,13 @@ impl Client {
         serde_json::from_str(&self.machine.read("/var/lib/larder/client.json")).unwrap()
     }
 
+    /// What upgrades left beside their state: roots and copies of flakes.
+    pub(crate) fn state_of_upgrade(&self) -> String {
+        let script = "cd /var/lib/larder/upgrade 2> /dev/null || exit 0; find . -mindepth 1 \
+                      ! -name run.lock ! -name scratch";
+        self.machine.sh(script).success().text().to_owned()
+    }
+
     /// Its checkout as git sees it, from inside: what changed, and what the files are.
     pub(crate) fn checkout_state(&self) -> String {
         let script = format!(

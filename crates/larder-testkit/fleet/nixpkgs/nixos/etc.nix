@@ -1,4 +1,4 @@
-# `etc`: a file for every entry of environment.etc.
+# `etc`: a file for every entry of environment.etc. As in NixOS, it is never substituted.
 { pkgs, config }:
 let
   entries = config.environment.etc;
@@ -6,6 +6,8 @@ let
 in
 pkgs.run "etc"
   {
+    preferLocalBuild = true;
+    allowSubstitutes = false;
     files = builtins.concatStringsSep "\n" (map line (builtins.attrNames entries));
   }
   ''

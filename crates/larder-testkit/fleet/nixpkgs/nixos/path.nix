@@ -1,6 +1,11 @@
 # `sw`: links to the programs of all packages of the system.
 { pkgs, config }:
-pkgs.run "system-path" { packages = config.environment.systemPackages; } ''
+pkgs.run "system-path"
+  {
+    preferLocalBuild = true;
+    packages = config.environment.systemPackages;
+  }
+  ''
   mkdir -p "$out/bin"
   for package in $packages; do
     for program in "$package"/bin/*; do

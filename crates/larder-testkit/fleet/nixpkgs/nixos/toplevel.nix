@@ -5,6 +5,8 @@ let
 in
 pkgs.run "nixos-system-${config.networking.hostName}-${config.system.nixos.version}"
   {
+    preferLocalBuild = true;
+    allowSubstitutes = false;
     inherit (pkgs) busybox linux system;
     inherit (config.system) path extraDependencies;
     inherit (config.system.build) etc;

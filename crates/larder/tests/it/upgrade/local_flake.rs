@@ -26,7 +26,7 @@ with_every_client! {
         assert_eq!(told.code(), 1, "{told}");
         assert!(told.stderr.contains("no-such-option"), "{told}");
         // A dead cache before the good one is passed over, with the options that make Nix do so.
-        let unreachable = ["build", "--", "--option", "substituters", ""];
+        let unreachable = ["build", "--allow-builds", "--", "--option", "substituters", ""];
         let told = client.upgrade(&unreachable).success();
         assert!(client.built().len() > 10, "built without a cache: {told}");
     }
@@ -104,7 +104,7 @@ fn an_edit_that_does_not_evaluate_or_build_is_told_and_switches_nothing() {
         "system.extraDependencies = [ (pkgs.failing \"mine\") ];\n  environment.etc.\"motd\"",
     );
     client.machine.write(&host, failing);
-    let told = client.upgrade(&[]);
+    let told = client.upgrade(&["--allow-build", "mine"]);
     assert_eq!(told.code(), 1, "{told}");
     assert!(told.stderr.contains("mine.c:42: error"), "the end of the log: {told}");
     assert_eq!((client.current(), client.profile(), client.calls().len()), (None, None, 0));
