@@ -19,7 +19,7 @@ mod tree;
 pub use activate::{Activation, ActivationError, Switched, Target, activate, running_system};
 pub use fetch::{Fetch, FetchError};
 pub use flake::{FlakeBuild, FlakeBuildError, Lock};
-pub use look::Look;
+pub use look::{Look, shown};
 pub use prebuilt::{PrebuiltError, dry_run, fetch};
 pub use servers::{Offer, OfferError, Server, ServerFailure, SshServer, ask};
 pub use state::{Accepted, ClientState, StateError, folder};
