@@ -9,3 +9,4 @@ pub mod ledger;
 pub mod night;
 pub mod revision;
 pub mod upgrade;
+pub mod why;

@@ -64,12 +64,7 @@ impl Nix {
         options: &[String],
         cancel: &CancellationToken,
     ) -> Result<CacheSettings, NixError> {
-        // By its old name it is known from 2.0 to 2.19, and was to go after that.
-        let words: &[&str] = match self.version() {
-            version if version < (Version { major: 2, minor: 20 }) => &["show-config"],
-            _ => &["config", "show"],
-        };
-        let command = self.command("nix").args(words).arg("--json").args(options);
+        let command = self.show_config().args(options);
         let answer = command.output(cancel).await?.text();
         CacheSettings::parse(&answer)
             .ok_or_else(|| NixError::Answer { command: command.to_string(), answer })
@@ -96,6 +91,16 @@ impl Nix {
             );
         }
         Ok(known)
+    }
+
+    /// `nix show-config --json`, or as it is called by now.
+    pub(crate) fn show_config(&self) -> Invocation {
+        // By its old name it is known from 2.0 to 2.19, and was to go after that.
+        let words: &[&str] = match self.version() {
+            version if version < (Version { major: 2, minor: 20 }) => &["show-config"],
+            _ => &["config", "show"],
+        };
+        self.command("nix").args(words).arg("--json")
     }
 
     fn path_info(&self, paths: &[&StorePath], question: Question<'_>) -> Invocation {

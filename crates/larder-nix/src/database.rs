@@ -321,7 +321,16 @@ impl Database {
         if info.path.is_derivation() {
             return Ok(vec![info.path]);
         }
-        let full = self.store_dir.display(&info.path);
+        let mut found = self.makers(&info.path)?;
+        found.extend(info.deriver.into_iter().filter(|deriver| deriver.is_derivation()));
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// The valid derivations that make this path, which need not be there itself.
+    pub fn makers(&self, path: &StorePath) -> Result<Vec<StorePath>, DatabaseError> {
+        let full = self.store_dir.display(path);
         let rows = self.with(|connection| {
             connection
                 .prepare_cached(
@@ -331,14 +340,7 @@ impl Database {
                 .query_map([&full], |row| row.get::<_, String>(0))?
                 .collect::<Result<Vec<_>, _>>()
         })?;
-        let mut found = rows
-            .iter()
-            .map(|row| self.parse_path(row, "deriver", &full))
-            .collect::<Result<Vec<_>, _>>()?;
-        found.extend(info.deriver.into_iter().filter(|deriver| deriver.is_derivation()));
-        found.sort();
-        found.dedup();
-        Ok(found)
+        rows.iter().map(|row| self.parse_path(row, "deriver", &full)).collect()
     }
 
     fn complete(&self, row: RawInfo, names: &[String]) -> Result<PathInfo, DatabaseError> {

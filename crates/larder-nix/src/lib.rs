@@ -14,3 +14,5 @@ pub mod files;
 pub mod layout;
 pub mod nix;
 pub mod read_ahead;
+pub mod remembered;
+pub mod settings;

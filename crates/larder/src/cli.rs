@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     command::{
         build, cache, check, config, gc, hook, init, key, pin, proxy, push, serve, token, upgrade,
+        why,
     },
     config::DEFAULT_PATH,
     context::Context,
@@ -53,6 +54,7 @@ enum Command {
     Build(build::Arguments),
     Check(check::Arguments),
     Upgrade(upgrade::Arguments),
+    Why(why::Arguments),
     Proxy(proxy::Arguments),
     Push(push::Arguments),
     Hook(hook::Arguments),
@@ -111,6 +113,7 @@ async fn dispatch(cli: Cli) -> Result<Done, Error> {
         Command::Build(arguments) => build::run(&context, &arguments).await,
         Command::Check(arguments) => check::run(&context, &arguments).await,
         Command::Upgrade(arguments) => upgrade::run(&context, &arguments).await,
+        Command::Why(arguments) => why::run(&context, &arguments).await,
         Command::Proxy(arguments) => proxy::run(&context, &arguments).await,
         Command::Push(arguments) => push::run(&context, &arguments).await,
         Command::Hook(arguments) => Ok(hook::run(&context, &arguments)),

@@ -14,3 +14,4 @@ pub(crate) mod push;
 pub(crate) mod serve;
 pub(crate) mod token;
 pub(crate) mod upgrade;
+pub(crate) mod why;

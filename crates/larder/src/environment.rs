@@ -1,6 +1,6 @@
 //! The one place that reads the environment (but for what clap reads of its own options).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use larder_nix::layout::NixEnvironment;
 
@@ -37,6 +37,23 @@ pub(crate) fn built() -> Built {
 pub(crate) fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     name.split('.').next().unwrap_or_default().to_owned()
+}
+
+/// This user's folder for caches, as Nix finds it.
+#[expect(clippy::disallowed_methods, reason = "this is the one home of the environment")]
+pub(crate) fn cache_folder() -> Option<PathBuf> {
+    let text = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    text("XDG_CACHE_HOME").or_else(|| Some(text("HOME")?.join(".cache")))
+}
+
+/// That of root, who runs the daemon: below its home, as /etc/passwd has it.
+pub(crate) fn cache_folder_of_root() -> Option<PathBuf> {
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    let home = users.lines().find_map(|line| {
+        let mut fields = line.split(':').skip(2);
+        (fields.next()? == "0").then(|| fields.nth(2))?
+    })?;
+    Some(Path::new(home).join(".cache"))
 }
 
 /// A path relative to the current folder, made absolute.

@@ -25,7 +25,8 @@ use larder_fleet::{
     },
 };
 use larder_nix::{
-    command::CommandError, database::DatabaseError, layout::LayoutError, nix::NixError,
+    command::CommandError, database::DatabaseError, derivations::DerivationFileError,
+    layout::LayoutError, nix::NixError,
 };
 use larder_web::{
     metrics::MetricsError,
@@ -97,6 +98,8 @@ pub(crate) enum Error {
     Layout(#[from] LayoutError),
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    #[error(transparent)]
+    Derivation(#[from] DerivationFileError),
     #[error(transparent)]
     Key(#[from] KeyError),
     #[error(transparent)]

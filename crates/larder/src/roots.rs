@@ -46,7 +46,7 @@ pub(crate) fn from_standard_input() -> Result<Vec<String>, Error> {
 }
 
 /// A store path, or a path or link into one; nothing for what must be an installable.
-fn store_path(store_dir: &StoreDir, name: &str) -> Result<Option<StorePath>, Error> {
+pub(crate) fn store_path(store_dir: &StoreDir, name: &str) -> Result<Option<StorePath>, Error> {
     let in_store = |path: &Path| {
         let below = path.strip_prefix(store_dir.as_str()).ok()?;
         let base = below.components().next()?.as_os_str().to_str()?;

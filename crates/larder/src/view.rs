@@ -10,6 +10,7 @@ pub(crate) mod push;
 pub(crate) mod queue;
 mod summary;
 pub mod upgrade;
+pub mod why;
 
 use std::io::IsTerminal;
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod caches;
 pub(crate) mod proxy;
+pub(crate) mod why;
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use larder_formats::{derivation::Derivation, store_path::StorePath};
 use larder_nix::{derivations, layout::StoreLayout};
 
-use super::plan;
+use super::plan::{self, Class};
 
 /// What must be there before these derivations are built: the outputs they use of all others. What is only
 /// known by building it is left out.
@@ -41,6 +41,15 @@ pub(super) fn to_have(
         paths.extend(derivation.iter().flat_map(|derivation| outputs(derivation, |_| true)));
     }
     paths
+}
+
+/// What building a derivation of this store means.
+pub fn class_of(layout: &StoreLayout, derivation: &Derivation) -> Class {
+    let code = match plan::may_name_code(derivation) {
+        true => code(layout, derivation),
+        false => BTreeSet::new(),
+    };
+    Class::of(Some(derivation), &code)
 }
 
 /// The inputs of a derivation that may be somebody's code: what is fetched, and what its source is a folder of.

@@ -197,7 +197,7 @@ pub(super) fn settings_among(arguments: &[String]) -> Vec<String> {
 }
 
 /// A cache's URL without what only its owner may know.
-fn shown(url: &str) -> String {
+pub fn shown(url: &str) -> String {
     match url.split_once("://").map(|(scheme, rest)| (scheme, rest, rest.find('/'))) {
         Some((scheme, rest, end)) => {
             let authority = &rest[..end.unwrap_or(rest.len())];

@@ -18,3 +18,5 @@ mod run_lock;
 mod samples;
 #[cfg(test)]
 mod upgrade_plan;
+#[cfg(test)]
+mod why;

@@ -25,6 +25,8 @@ mod realisations;
 #[cfg(test)]
 mod roots;
 #[cfg(test)]
+mod settings;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod waiting;

@@ -101,6 +101,9 @@ fn reasons(first: String, refused: &[Refused]) -> String {
     if refused.len() > NAMED {
         text.push(format!("  and {} more, which `--json` lists", refused.len() - NAMED));
     }
+    if let Some(first) = refused.first() {
+        text.push(format!("`larder why {}` says more, and what would help.", first.path));
+    }
     let names: BTreeSet<&str> = refused.iter().map(|one| one.name.as_str()).collect();
     let allow = match names.len() {
         0..=ALLOWED_BY_NAME => {

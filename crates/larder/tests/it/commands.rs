@@ -13,7 +13,7 @@ const EXIT_CODES: &str = "\
 | 0 | everything is as it should be |
 | 1 | the command could not do what it was to do; the message says why |
 | 2 | the command line is wrong |
-| 3 | some hosts failed (`build`, `check`), some paths did not verify (`key verify`), something is wrong (`cache check`, `pin list`), stays wrong (`cache repair`) could not be removed (`gc`), or would have to be built or could not be downloaded (`upgrade`); the report says which |
+| 3 | some hosts failed (`build`, `check`), some paths did not verify (`key verify`), something is wrong (`cache check`, `pin list`), stays wrong (`cache repair`) could not be removed (`gc`), or would have to be built or could not be downloaded (`upgrade`, `why`); the report says which |
 | 4 | the system is switched, but something needs a look: failed units, or it takes effect after a reboot |
 | 5 | refused: the server's answer is not signed by the fleet, is for another host, has expired, is older than what was accepted before, or what was downloaded is not what was signed |
 | 75 | another run is under way: a build, or somebody else's look at the same cache from this machine |

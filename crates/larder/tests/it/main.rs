@@ -28,3 +28,7 @@ mod upgrade_view;
 mod upgrade_world;
 #[cfg(test)]
 mod walls;
+#[cfg(test)]
+mod why;
+#[cfg(test)]
+mod why_view;

@@ -118,7 +118,7 @@ fn a_long_list_is_cut_short_and_all_are_allowed_at_once() {
     assert!(text.starts_with("50 packages would have to be built here"), "{text}");
     assert!(text.contains("\n  and 30 more, which `--json` lists\n"), "{text}");
     assert!(text.contains("(`--allow-builds`, or `--allow-build NAME` for some)"), "{text}");
-    assert_eq!(text.lines().count(), 23);
+    assert_eq!(text.lines().count(), 24);
 }
 
 #[test]
