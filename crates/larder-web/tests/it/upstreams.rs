@@ -160,7 +160,7 @@ impl Proxy {
     }
 
     pub(crate) fn kept(&self) -> PathBuf {
-        self.folder.path().join("state/proxy")
+        self.folder.path().join("state/proxy/kept")
     }
 
     pub(crate) fn status(&self) -> Value {

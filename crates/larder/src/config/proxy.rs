@@ -68,7 +68,7 @@ pub(super) fn read(document: &mut Document<'_, '_>, state_dir: &std::path::Path)
         listen: listen.or_else(|| Some(vec![PORT.parse().ok()?])).unwrap_or_default(),
         answer_within: section.text("answer-within", value::duration).unwrap_or(ANSWER_WITHIN),
         keep: size.map(|size| {
-            (place.unwrap_or_else(|| Location::Directory(state_dir.join("proxy"))), size)
+            (place.unwrap_or_else(|| Location::Directory(state_dir.join("proxy/kept"))), size)
         }),
         signing_keys: section.list("signing-keys", absolute_path).unwrap_or_default(),
         upstreams,

@@ -59,7 +59,7 @@ pub(crate) fn asking(config: &Config) -> Result<Asking, Error> {
         info: info.clone(),
         upstreams: upstreams(config)?,
         within: settings.answer_within,
-        spool: config.state_dir.join("spool"),
+        spool: config.state_dir.join("proxy/spool"),
         kept: kept.clone(),
     });
     let cache = Arc::new(Signing::new(proxy.clone(), keys));

@@ -31,7 +31,7 @@ pub(super) const KEYS: &[Key] = &[
         section: Section::Proxy,
         name: "keep",
         kind: "absolute path, or `file://` or `s3://` URL",
-        fallback: Fallback::Described("`proxy` in `state-dir`"),
+        fallback: Fallback::Described("`proxy/kept` in `state-dir`"),
         meaning: "Where what was fetched is kept for the next one who asks, as a static cache of which references \
                   may be missing.",
         example: "\"/srv/proxy\"",
