@@ -16,12 +16,13 @@ pub(crate) enum Endpoint {
     Health,
     Version,
     Metrics,
+    Status,
     Other,
 }
 
 impl Endpoint {
     /// All of them, each at the place of its number.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Landing,
         Self::CacheInfo,
         Self::Narinfo,
@@ -35,6 +36,7 @@ impl Endpoint {
         Self::Health,
         Self::Version,
         Self::Metrics,
+        Self::Status,
         Self::Other,
     ];
 
@@ -77,6 +79,7 @@ impl Endpoint {
             "health" => Self::Health,
             "version" => Self::Version,
             "metrics" => Self::Metrics,
+            "status" => Self::Status,
             name if name.ends_with(".narinfo") => Self::Narinfo,
             name if name.ends_with(".ls") => Self::Listing,
             _ => Self::Other,
@@ -99,6 +102,7 @@ impl Endpoint {
             Self::Health => "health",
             Self::Version => "version",
             Self::Metrics => "metrics",
+            Self::Status => "status",
             Self::Other => "other",
         }
     }
@@ -133,6 +137,7 @@ mod tests {
             ("/health".to_owned(), Endpoint::Health),
             ("/version".to_owned(), Endpoint::Version),
             ("/metrics".to_owned(), Endpoint::Metrics),
+            ("/status".to_owned(), Endpoint::Status),
             ("/favicon.ico".to_owned(), Endpoint::Other),
             ("/wp-admin/setup.php".to_owned(), Endpoint::Other),
             ("/main/".to_owned(), Endpoint::Other),
