@@ -158,10 +158,18 @@ impl Kept {
                 None
             }
         };
-        let Some(bytes) = bytes else {
+        let Some(mut bytes) = bytes else {
             self.lose(nar.path).await;
             return None;
         };
+        // Damage that shows at once is not shown to anybody.
+        let first = bytes.next().await;
+        if let Some(Err(error)) = &first {
+            self.complain("it is fetched again", error);
+            self.lose(nar.path).await;
+            return None;
+        }
+        let bytes = futures::stream::iter(first).chain(bytes);
         let this = Arc::clone(self);
         Some(Box::pin(bytes.or_else(move |error| {
             let this = Arc::clone(&this);
