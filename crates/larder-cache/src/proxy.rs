@@ -4,7 +4,7 @@
 //! Promise: whether a path is to be had is said within a bounded time, whatever the upstreams do; what is said of it
 //! is signed by a key of the upstream that said it, and good for as long as clients remember it, since a NAR is
 //! known here by what it is (its path's hash and its own) and not by who has it. "Absent" is said when every upstream
-//! said so; anything else is an error.
+//! told, and none of them has the path under a key of its own; anything else is an error.
 
 mod asking;
 mod breaker;

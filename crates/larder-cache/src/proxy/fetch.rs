@@ -4,7 +4,7 @@
 //! another one that has the same NAR goes on where it stopped, or the same one does later. What an upstream sent that
 //! was wrong is not taken from it again for an hour.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -105,6 +105,8 @@ pub(super) struct Fetch {
     spool: Spool,
     hasher: Hasher,
     written: u64,
+    /// Whose bytes these are.
+    from: BTreeSet<String>,
     /// Whether bytes were passed on that are not verified yet.
     shown: bool,
     progress: watch::Sender<Progress>,
@@ -126,7 +128,8 @@ impl Fetch {
         let (nar, size) = (source.nar(), source.info.nar_size);
         let spool = Spool::new(size, &means.folder)?;
         let hasher = Hasher::new();
-        Ok(Self { means, nar, size, spool, hasher, written: 0, shown: false, progress })
+        let (written, from, shown) = (0, BTreeSet::new(), false);
+        Ok(Self { means, nar, size, spool, hasher, written, from, shown, progress })
     }
 
     /// Fetches it, from this upstream or another one. What became of it is told to those who follow.
@@ -150,7 +153,16 @@ impl Fetch {
                 if self.means.is_bad(&source) {
                     continue;
                 }
-                match self.copy(&source).await {
+                let mut copied = self.copy(&source).await;
+                if let Err(Trouble::Wrong(..)) = &copied
+                    && self.is_mixed()
+                    && !self.shown
+                {
+                    // One of them was wrong. Who was there to the end is asked for all of it.
+                    self.start_again();
+                    copied = self.copy(&source).await;
+                }
+                match copied {
                     Ok(copied) => {
                         let body = self.spool.finish();
                         self.progress.send_replace(Progress::Whole(body));
@@ -212,18 +224,30 @@ impl Fetch {
                     self.nar.nar_hash.to_nix32()
                 );
                 tracing::error!(path = %self.nar.path, "{reason}");
-                self.means.mark_bad(source);
+                if !self.is_mixed() {
+                    self.means.mark_bad(source);
+                }
                 if self.shown {
                     // What readers have is wrong, too.
                     return Err(CacheError::new(self.what(), reason));
                 }
-                (self.written, self.hasher) = (0, Hasher::new());
-                self.spool.clear();
+                self.start_again();
                 Ok(Some(reason))
             }
             Trouble::Spool(error) => Err(CacheError::new(self.what(), error)),
             Trouble::Left => Err(CacheError::new(self.what(), "nobody waits for it any more")),
         }
+    }
+
+    /// Whether more than one had a part in it, so that it is nobody's fault in particular.
+    fn is_mixed(&self) -> bool {
+        self.from.len() > 1
+    }
+
+    fn start_again(&mut self) {
+        (self.written, self.hasher) = (0, Hasher::new());
+        self.from.clear();
+        self.spool.clear();
     }
 
     /// Takes in what is missing from one upstream.
@@ -253,6 +277,9 @@ impl Fetch {
         let mut nar = cache.rest_of(info, watched, self.written - start).map_err(broken)?;
         let mut pace = Pace { since: begun, bytes: 0 };
         while let Some(chunk) = pace.next(&mut nar).await? {
+            if !self.from.contains(source.address.url()) {
+                self.from.insert(source.address.url().to_owned());
+            }
             self.take(&chunk)?;
         }
         self.verify()?;

@@ -29,7 +29,7 @@ use crate::{
     cache::{ByteStream, Cache, CacheError, NarIdentity},
     compression::Packing,
     source::{ObjectStorage, object_storage::layout},
-    storage::{Entry, Key, StorageError},
+    storage::{Entry, Key, KeyError, StorageError},
     time::{SKEW, before},
 };
 
@@ -58,8 +58,8 @@ pub struct Kept {
     read: Memory<StorePathHash, Arc<NarInfo>>,
     /// Whether what is not among the entries is not there.
     complete: AtomicBool,
-    /// What has to go for others.
-    evicted: Mutex<mpsc::UnboundedReceiver<(StorePathHash, File)>>,
+    /// What was an entry, and is none any more: too much, lost, or replaced.
+    gone: Mutex<mpsc::UnboundedReceiver<(StorePathHash, File)>>,
     /// Whether it may be written to, once that was found out.
     prepared: OnceCell<()>,
     /// What was written before is not being written now.
@@ -77,17 +77,15 @@ impl Kept {
     /// A cache that takes so many bytes at most, from now on; of it counts what one of these keys signed.
     #[must_use]
     pub fn new(cache: ObjectStorage, keys: Vec<PublicKey>, limit: u64, now: Timestamp) -> Self {
-        let (sender, evicted) = mpsc::unbounded_channel();
+        let (sender, gone) = mpsc::unbounded_channel();
         let units = |file: &File| u32::try_from(file.size / UNIT + 2).unwrap_or(u32::MAX);
         let entries = Memory::builder()
             .max_capacity(limit / UNIT)
             .weigher(move |_: &StorePathHash, file| units(file))
             .eviction_policy(EvictionPolicy::lru())
-            .eviction_listener(move |hash: Arc<StorePathHash>, file, cause| {
-                if cause.was_evicted() {
-                    // Without anybody who removes it, the process is ending.
-                    let _ = sender.send((*hash, file));
-                }
+            .eviction_listener(move |hash: Arc<StorePathHash>, file, _| {
+                // Without anybody who removes it, the process is ending.
+                let _ = sender.send((*hash, file));
             })
             .build();
         Self {
@@ -96,7 +94,7 @@ impl Kept {
             entries,
             read: Memory::new(READ),
             complete: AtomicBool::new(false),
-            evicted: Mutex::new(evicted),
+            gone: Mutex::new(gone),
             prepared: OnceCell::new(),
             begun: before(now, SKEW),
         }
@@ -108,13 +106,23 @@ impl Kept {
             Ok(()) => self.complete.store(true, Ordering::Relaxed),
             Err(error) => self.complain("what is kept may become too much", &error),
         }
-        let mut evicted = self.evicted.lock().await;
-        while let Some((hash, file)) = evicted.recv().await {
-            if !self.entries.contains_key(&hash)
-                && let Err(error) = self.remove(hash, &file.name).await
-            {
+        let mut gone = self.gone.lock().await;
+        while let Some((hash, file)) = gone.recv().await {
+            if let Err(error) = self.clear_up(hash, &file.name).await {
                 self.complain("it stays there", &error);
             }
+        }
+    }
+
+    /// Removes what no entry needs any more. Where another path has the same NAR, that is fetched again.
+    async fn clear_up(&self, hash: StorePathHash, file: &NarFile) -> Result<(), CacheError> {
+        let now = self.entries.get(&hash);
+        if now.is_none() {
+            self.delete(layout::narinfo(hash)).await?;
+        }
+        match now {
+            Some(now) if now.name == *file => Ok(()),
+            _ => self.delete(layout::nar_file(file)).await,
         }
     }
 
@@ -135,7 +143,7 @@ impl Kept {
                 }
                 return Some(info).filter(|_| believed);
             }
-            Ok(Ok(None)) => self.entries.invalidate(&hash),
+            Ok(Ok(None)) => self.forget(hash),
             // It was read, and is none.
             Ok(Err(error)) if error.cause::<StorageError>().is_none() => self.lose(hash).await,
             Ok(Err(error)) => self.complain("it is fetched again", &error),
@@ -218,7 +226,10 @@ impl Kept {
         let hash = info.store_path.hash();
         info.url = file.name.url();
         (info.file_hash, info.file_size) = (Some(file.name.hash), Some(file.size));
-        self.cache.put_narinfo(info, &[]).await.map_err(other)?;
+        if let Err(error) = self.cache.put_narinfo(info, &[]).await {
+            self.delete(layout::nar_file(&file.name)).await?;
+            return Err(other(error));
+        }
         self.read.invalidate(&hash);
         self.entries.insert(hash, file);
         self.entries.run_pending_tasks();
@@ -271,18 +282,19 @@ impl Kept {
     /// The next one who asks shall have it from elsewhere.
     async fn lose(&self, path: StorePathHash) {
         tracing::warn!(%path, "cannot be read in {} any more", self.cache.storage().url());
-        self.entries.invalidate(&path);
-        self.read.invalidate(&path);
-        let Ok(key) = layout::narinfo(path) else { return };
-        if let Err(error) = self.cache.storage().delete(&key).await {
+        self.forget(path);
+        if let Err(error) = self.delete(layout::narinfo(path)).await {
             self.complain("it stays there", &error);
         }
     }
 
-    async fn remove(&self, hash: StorePathHash, file: &NarFile) -> Result<(), CacheError> {
-        let storage = self.cache.storage();
-        storage.delete(&layout::narinfo(hash).map_err(other)?).await.map_err(other)?;
-        storage.delete(&layout::nar_file(file).map_err(other)?).await.map_err(other)
+    fn forget(&self, path: StorePathHash) {
+        self.entries.invalidate(&path);
+        self.read.invalidate(&path);
+    }
+
+    async fn delete(&self, key: Result<Key, KeyError>) -> Result<(), CacheError> {
+        self.cache.storage().delete(&key.map_err(other)?).await.map_err(other)
     }
 
     async fn is_prepared(&self) -> bool {

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
+    path::Path,
     sync::Barrier,
     thread,
     time::{Duration, Instant},
@@ -13,17 +14,12 @@ use larder_testkit::{Nix, NixVersion, Tree, nginx::Nginx, tree::random_bytes};
 
 use larder_formats::hash::Sha256;
 
-use super::{Asked, Origin, Proxy};
+use super::{Asked, KEEPING, Origin, Proxy, files};
 use crate::{
     http,
     memory::{READERS, own_memory, slowly},
-    support::{client, nix_dump, parse, realise},
+    support::{client, nix_dump, realise},
 };
-
-fn url_of(proxy: &Proxy, path: &str) -> String {
-    let info = http::get(&proxy.address, &format!("/{}.narinfo", parse(path).hash())).text();
-    format!("/{}", info.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap())
-}
 
 fn nars(nginx: &Nginx) -> usize {
     nginx.access_log().iter().filter(|line| line.contains("GET /nar/")).count()
@@ -33,9 +29,8 @@ fn nars(nginx: &Nginx) -> usize {
 fn four_clients_at_once_make_one_fetch() {
     let (origin, top) = Origin::new("origin", 1).with_closure("zstd");
     let nginx = origin.served();
-    let urls = [nginx.url()];
-    let asked = [Asked { name: "origin", urls: &urls, key: &origin.key }];
-    let proxy = Proxy::of(&asked, "keep-size = \"1GB\"");
+    let asked = [Asked::at("origin", nginx.url(), &origin.key)];
+    let proxy = Proxy::of(&asked, KEEPING);
     let clients = [NixVersion::V2_34, NixVersion::V2_26, NixVersion::V2_8, NixVersion::V2_34];
     thread::scope(|scope| {
         for version in clients {
@@ -57,13 +52,12 @@ fn an_address_outlives_a_restart_and_the_upstream_that_had_it() {
     first.publish(&first.store, &path, "xz");
     second.publish(&first.store, &path, "zstd");
     let nginx = (first.served(), second.served());
-    let urls = ([nginx.0.url()], [nginx.1.url()]);
     let upstreams = [
-        Asked { name: "first", urls: &urls.0, key: &first.key },
-        Asked { name: "second", urls: &urls.1, key: &second.key },
+        Asked::at("first", nginx.0.url(), &first.key),
+        Asked::at("second", nginx.1.url(), &second.key),
     ];
     let mut proxy = Proxy::of(&upstreams, "");
-    let url = url_of(&proxy, &path);
+    let url = proxy.nar(&path);
     drop(nginx.0);
     proxy.restart();
     let nar = http::get(&proxy.address, &url);
@@ -79,13 +73,12 @@ fn a_fetch_goes_on_where_one_upstream_broke_off() {
     let nginx = (origin.served(), origin.served());
     let line = larder_testkit::BadLine::to(&format!("127.0.0.1:{}", nginx.0.port()));
     line.obey(|_| larder_testkit::Fault::CutAnswer(20 << 20));
-    let urls = ([format!("http://{}", line.address())], [nginx.1.url()]);
     let upstreams = [
-        Asked { name: "first", urls: &urls.0, key: &origin.key },
-        Asked { name: "second", urls: &urls.1, key: &origin.key },
+        Asked::at("first", format!("http://{}", line.address()), &origin.key),
+        Asked::at("second", nginx.1.url(), &origin.key),
     ];
-    let proxy = Proxy::of(&upstreams, "keep-size = \"1GB\"");
-    let nar = http::get(&proxy.address, &url_of(&proxy, &path));
+    let proxy = Proxy::of(&upstreams, KEEPING);
+    let nar = http::get(&proxy.address, &proxy.nar(&path));
     assert!(nar.complete && nar.body == nix_dump(&origin.store, &path));
     let second = proxy.status()["upstreams"][1]["addresses"][0]["bytes"].as_u64().unwrap();
     assert!((9 << 20..12 << 20).contains(&second), "the rest: {second}");
@@ -97,20 +90,44 @@ fn what_was_damaged_is_fetched_again() {
     let path = origin.store.add_tree("path", &Tree::new().file("x", random_bytes(1, 100_000)));
     origin.publish(&origin.store, &path, "xz");
     let nginx = origin.served();
-    let urls = [nginx.url()];
-    let asked = [Asked { name: "origin", urls: &urls, key: &origin.key }];
-    let proxy = Proxy::of(&asked, "keep-size = \"1GB\"");
-    let url = url_of(&proxy, &path);
+    let asked = [Asked::at("origin", nginx.url(), &origin.key)];
+    let proxy = Proxy::of(&asked, KEEPING);
+    let url = proxy.nar(&path);
     assert!(http::get(&proxy.address, &url).complete);
-    let kept = wait_for_kept(&proxy, 1);
-    let file = proxy.kept().join("nar").join(&kept[0]);
-    let mut bytes = fs::read(&file).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&file, bytes).unwrap();
+    damage(&proxy.wait_for_kept(1)[0]);
     let nar = http::get(&proxy.address, &url);
     assert!(nar.complete && nar.body == nix_dump(&origin.store, &path));
     assert_eq!(nars(&nginx), 2);
+}
+
+#[test]
+fn what_was_damaged_goes_when_another_file_takes_its_place() {
+    let (first, second) = (Origin::new("first", 1), Origin::new("second", 2));
+    let path = first.store.add_tree("path", &Tree::new().file("x", random_bytes(1, 100_000)));
+    first.publish(&first.store, &path, "xz");
+    second.publish(&first.store, &path, "bzip2");
+    let nginx = (first.served(), second.served());
+    let upstreams = [
+        Asked::at("first", nginx.0.url(), &first.key),
+        Asked::at("second", nginx.1.url(), &second.key),
+    ];
+    let proxy = Proxy::of(&upstreams, KEEPING);
+    let url = proxy.nar(&path);
+    assert!(http::get(&proxy.address, &url).complete);
+    let damaged = proxy.wait_for_kept(1).remove(0);
+    damage(&damaged);
+    drop(nginx.0);
+    assert!(http::get(&proxy.address, &url).complete);
+    let now = proxy.wait_for_kept(1).remove(0);
+    assert!(now != damaged, "{}", now.display());
+}
+
+/// Changes a byte in the middle of a file.
+fn damage(file: &Path) {
+    let mut bytes = fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(file, bytes).unwrap();
 }
 
 #[test]
@@ -124,10 +141,9 @@ fn what_nobody_waits_for_is_given_up_unless_it_is_nearly_there() {
         "root {}; limit_rate 8m; sendfile_max_chunk 256k;",
         origin.root().display()
     ));
-    let urls = [nginx.url()];
-    let asked = [Asked { name: "origin", urls: &urls, key: &origin.key }];
-    let proxy = Proxy::of(&asked, "keep-size = \"1GB\"");
-    let url = url_of(&proxy, &path);
+    let asked = [Asked::at("origin", nginx.url(), &origin.key)];
+    let proxy = Proxy::of(&asked, KEEPING);
+    let url = proxy.nar(&path);
     let leave_after = |bytes: u64| {
         let mut stream = TcpStream::connect(&proxy.address).unwrap();
         write!(stream, "GET {url} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -142,7 +158,7 @@ fn what_nobody_waits_for_is_given_up_unless_it_is_nearly_there() {
     thread::sleep(Duration::from_secs(2));
     assert_eq!(came(), so_far, "it was given up");
     leave_after(52 << 20);
-    let _ = wait_for_kept(&proxy, 1);
+    let _ = proxy.wait_for_kept(1);
 }
 
 #[test]
@@ -158,10 +174,9 @@ fn sixty_four_slow_readers_of_large_nars_take_little_memory() {
         })
         .collect();
     let nginx = origin.served();
-    let urls = [nginx.url()];
-    let asked = [Asked { name: "origin", urls: &urls, key: &origin.key }];
-    let proxy = Proxy::of(&asked, "keep-size = \"1GB\"");
-    let targets: Vec<_> = paths.iter().map(|path| url_of(&proxy, path)).collect();
+    let asked = [Asked::at("origin", nginx.url(), &origin.key)];
+    let proxy = Proxy::of(&asked, KEEPING);
+    let targets: Vec<_> = paths.iter().map(|path| proxy.nar(path)).collect();
     let (all_under_way, pid) = (Barrier::new(READERS), proxy.process.pid());
     let peak = thread::scope(|scope| {
         let readers: Vec<_> = (0..READERS)
@@ -197,20 +212,15 @@ fn no_more_is_kept_than_may_be() {
         })
         .collect();
     let nginx = origin.served();
-    let urls = [nginx.url()];
-    let asked = [Asked { name: "origin", urls: &urls, key: &origin.key }];
+    let asked = [Asked::at("origin", nginx.url(), &origin.key)];
     let proxy = Proxy::of(&asked, "keep-size = \"3MB\"");
     for path in &paths {
-        assert!(http::get(&proxy.address, &url_of(&proxy, path)).complete);
+        assert!(http::get(&proxy.address, &proxy.nar(path)).complete);
     }
     let end = Instant::now() + Duration::from_secs(60);
     loop {
-        let size: u64 = kept(&proxy)
-            .iter()
-            .map(|name| {
-                fs::metadata(proxy.kept().join("nar").join(name)).map_or(0, |file| file.len())
-            })
-            .sum();
+        let nars = files(&proxy.kept().join("nar"));
+        let size: u64 = nars.iter().map(|file| fs::metadata(file).map_or(0, |it| it.len())).sum();
         if size <= 3_000_000 && size > 0 {
             break;
         }
@@ -219,26 +229,6 @@ fn no_more_is_kept_than_may_be() {
     }
     // What was dropped is had again.
     for path in &paths {
-        assert!(http::get(&proxy.address, &url_of(&proxy, path)).complete);
-    }
-}
-
-fn kept(proxy: &Proxy) -> Vec<String> {
-    let Ok(files) = fs::read_dir(proxy.kept().join("nar")) else { return Vec::new() };
-    files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
-}
-
-/// Waits until so many NARs and their narinfos are kept.
-fn wait_for_kept(proxy: &Proxy, count: usize) -> Vec<String> {
-    let end = Instant::now() + Duration::from_secs(30);
-    loop {
-        let files = fs::read_dir(proxy.kept()).into_iter().flatten();
-        let infos = files
-            .filter(|it| it.as_ref().unwrap().path().extension().is_some_and(|it| it == "narinfo"));
-        if infos.count() == count {
-            return kept(proxy);
-        }
-        assert!(Instant::now() < end, "{:?}", kept(proxy));
-        thread::sleep(Duration::from_millis(50));
+        assert!(http::get(&proxy.address, &proxy.nar(path)).complete);
     }
 }

@@ -27,8 +27,7 @@ with_every_client!(
 );
 
 fn through(version: NixVersion, origin: &Origin, url: String, top: &str, env: &[(&str, &str)]) {
-    let urls = [url];
-    let asked = [Asked { name: "upstream", urls: &urls, key: &origin.key }];
+    let asked = [Asked::at("upstream", url, &origin.key)];
     let proxy = Proxy::with_environment(&asked, "", env);
     fetches(version, &proxy.url(), origin, top);
 }
@@ -128,8 +127,7 @@ fn a_login_is_sent_to_the_server_and_to_nobody_else() {
     ));
     let netrc = origin.folder.path().join("netrc");
     fs::write(&netrc, "machine 127.0.0.1 login me password secret\n").unwrap();
-    let urls = [private.url()];
-    let asked = [Asked { name: "private", urls: &urls, key: &origin.key }];
+    let asked = [Asked::at("private", private.url(), &origin.key)];
     let proxy = Proxy::saying(&format!("[push]\nnetrc = {netrc:?}\n{}", sections(&asked)), &[]);
     let info = http::get(&proxy.address, &target(&top));
     assert_eq!(info.status, 200, "{}", info.text());
@@ -154,8 +152,8 @@ fn a_server_that_wants_a_certificate_is_shown_it() {
     let _nginx = Nginx::with_http_lines(&nginx, port);
     let (own, signed) = (origin.folder.path().join("own.pem"), authority.sign());
     fs::write(&own, signed.certificate + &signed.key).unwrap();
-    let urls = [format!("https://localhost:{port}")];
-    let asked = sections(&[Asked { name: "private", urls: &urls, key: &origin.key }]);
+    let url = format!("https://localhost:{port}");
+    let asked = sections(&[Asked::at("private", url, &origin.key)]);
     let trusted = authority.file().display().to_string();
     let environment = [("SSL_CERT_FILE", trusted.as_str())];
     let shown = Proxy::saying(&format!("{asked}client-certificate = {own:?}\n"), &environment);
@@ -173,8 +171,7 @@ fn what_was_missing_is_had_as_soon_as_somebody_has_it() {
         origin.publish(&origin.store, &first, "zstd");
         let path = origin.store.add_tree("late", &Tree::new().file("x", "2"));
         let nginx = origin.served();
-        let urls = [nginx.url()];
-        let asked = [Asked { name: "origin", urls: &urls, key: &origin.key }];
+        let asked = [Asked::at("origin", nginx.url(), &origin.key)];
         let proxy = Proxy::of(&asked, "");
         let lines = format!(
             "substituters = {}\ntrusted-public-keys = {}\nnarinfo-cache-negative-ttl = 0",

@@ -27,7 +27,6 @@ fn one_server_has_what_the_store_the_caches_and_the_upstreams_have(version: NixV
     private.publish(&fixed.store, &secret, "zstd");
     let (far, there) = far.with_closure("zstd");
     let nginx = far.served();
-    let urls = [nginx.url()];
     let again = Key::new(store.folder.path(), "lan-1", 7);
     let lines = format!(
         "{}\npass-through = true\n[[cache]]\nname = \"fixed\"\nurl = {:?}\n\
@@ -37,7 +36,7 @@ fn one_server_has_what_the_store_the_caches_and_the_upstreams_have(version: NixV
         fixed.root(),
         private.root(),
         signing(&[&again]),
-        sections(&[Asked { name: "far", urls: &urls, key: &far.key }]),
+        sections(&[Asked::at("far", nginx.url(), &far.key)]),
     );
     let server = Server::with(&store.store, &lines);
     let keys = [&store.key, &fixed.key, &again].map(|key| key.public.as_str());
@@ -62,18 +61,17 @@ fn a_reload_breaks_no_answer_off() {
         "root {}; limit_rate 20m; sendfile_max_chunk 256k;",
         origin.root().display()
     ));
-    let (urls, other) = ([slow.url()], Origin::new("other", 2));
+    let other = Origin::new("other", 2);
     let here = other.store.add_tree("here", &Tree::new().file("x", "y"));
     other.publish(&other.store, &here, "zstd");
-    let others = [other.root().display().to_string()];
-    let mut proxy = Proxy::of(&[Asked { name: "origin", urls: &urls, key: &origin.key }], "");
-    let info = http::get(&proxy.address, &target(&path)).text();
-    let url = info.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap().to_owned();
+    let mut proxy = Proxy::of(&[Asked::at("origin", slow.url(), &origin.key)], "");
+    let url = proxy.nar(&path);
     let mut stream = TcpStream::connect(&proxy.address).unwrap();
-    write!(stream, "GET /{url} HTTP/1.0\r\n\r\n").unwrap();
+    write!(stream, "GET {url} HTTP/1.0\r\n\r\n").unwrap();
     let mut begun = vec![0; 10 << 20];
     stream.read_exact(&mut begun).unwrap();
-    proxy.reload(&[Asked { name: "other", urls: &others, key: &other.key }], "");
+    let there = other.root().display().to_string();
+    proxy.reload(&[Asked::at("other", there, &other.key)], "");
     assert_eq!(http::get(&proxy.address, &target(&here)).status, 200);
     assert_eq!(http::get(&proxy.address, &target(&path)).status, 404);
     let mut rest = Vec::new();

@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use larder_testkit::{NixVersion, Tree, tree::random_bytes};
+use larder_testkit::{BadLine, Fault, NixVersion, Tree, tree::random_bytes};
 
-use super::{Asked, Origin, Proxy, asked, fetches};
+use super::{Asked, KEEPING, Origin, Proxy, fetches};
 use crate::{
     http,
-    support::{Key, client, nix_dump, parse, realise, with_every_client},
+    support::{Key, client, nix_dump, realise, with_every_client},
 };
 
 with_every_client!(
@@ -33,30 +33,37 @@ fn with_wrong_nar(size: usize) -> (Origin, Origin, String) {
 fn a_wrong_nar_is_taken_from_elsewhere(version: NixVersion) {
     let (bad, good, top) = with_wrong_nar(2 << 20);
     let nginx = (bad.served(), good.served());
-    let urls = ([nginx.0.url()], [nginx.1.url()]);
-    let upstreams = [
-        Asked { name: "bad", urls: &urls.0, key: &bad.key },
-        Asked { name: "good", urls: &urls.1, key: &good.key },
-    ];
-    let proxy = Proxy::of(&upstreams, "keep-size = \"1GB\"");
+    let upstreams =
+        [Asked::at("bad", nginx.0.url(), &bad.key), Asked::at("good", nginx.1.url(), &good.key)];
+    let proxy = Proxy::of(&upstreams, KEEPING);
     let reader = client(version, &proxy.url(), &[&bad.key.public]);
     let _ = realise(&reader, &top).success();
     assert!(nix_dump(&reader, &top) == nix_dump(&good.store, &top));
     assert_eq!(proxy.status()["upstreams"][1]["addresses"][0]["bytes"].as_u64().unwrap() >> 20, 2);
 }
 
+#[test]
+fn who_goes_on_behind_wrong_bytes_is_not_blamed_for_them() {
+    let (bad, good, top) = with_wrong_nar(2 << 20);
+    let nginx = (bad.served(), good.served());
+    let line = BadLine::to(&format!("127.0.0.1:{}", nginx.0.port()));
+    line.obey(|_| Fault::CutAnswer(1 << 20));
+    let upstreams = [
+        Asked::at("bad", format!("http://{}", line.address()), &bad.key),
+        Asked::at("good", nginx.1.url(), &good.key),
+    ];
+    let proxy = Proxy::of(&upstreams, KEEPING);
+    let nar = http::get(&proxy.address, &proxy.nar(&top));
+    assert!(nar.complete && nar.body == nix_dump(&good.store, &top), "{}", nar.status);
+}
+
 fn a_wrong_large_nar_is_never_whole_and_is_taken_from_elsewhere_next(version: NixVersion) {
     let (bad, good, top) = with_wrong_nar(12 << 20);
     let nginx = (bad.served(), good.served());
-    let urls = ([nginx.0.url()], [nginx.1.url()]);
-    let upstreams = [
-        Asked { name: "bad", urls: &urls.0, key: &bad.key },
-        Asked { name: "good", urls: &urls.1, key: &good.key },
-    ];
-    let proxy = Proxy::of(&upstreams, "keep-size = \"1GB\"");
-    let info = http::get(&proxy.address, &format!("/{}.narinfo", parse(&top).hash())).text();
-    let url = info.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap();
-    let first = http::get(&proxy.address, &format!("/{url}"));
+    let upstreams =
+        [Asked::at("bad", nginx.0.url(), &bad.key), Asked::at("good", nginx.1.url(), &good.key)];
+    let proxy = Proxy::of(&upstreams, KEEPING);
+    let first = http::get(&proxy.address, &proxy.nar(&top));
     assert!(!first.complete, "bytes that were passed on were wrong, so the last never comes");
     let reader = client(version, &proxy.url(), &[&bad.key.public]);
     let _ = realise(&reader, &top).success();
@@ -68,17 +75,16 @@ fn a_path_signed_by_another_key_is_not_believed(version: NixVersion) {
     let top = origin.store.add_tree("top", &Tree::new().file("x", "y"));
     origin.publish(&origin.store, &top, "zstd");
     let nginx = origin.served();
-    let urls = [nginx.url()];
     let key = Key::new(origin.folder.path(), "origin-1", 9);
     let own = Key::new(origin.folder.path(), "own-1", 8);
     let lines = format!("signing-keys = [{:?}]", own.file.display().to_string());
-    let proxy = Proxy::of(&[Asked { name: "origin", urls: &urls, key: &key }], &lines);
+    let proxy = Proxy::of(&[Asked::at("origin", nginx.url(), &key)], &lines);
     proxy.wait_until(&["up"]);
     let reader = client(version, &proxy.url(), &[&own.public, &origin.key.public]);
     let _ = realise(&reader, &top).failure();
     assert_eq!(proxy.status()["upstreams"][0]["addresses"][0]["untrusted"], 1);
     // With the right key it is, and the proxy's own signature is all that a client needs.
-    let proxy = Proxy::of(&[Asked { name: "origin", urls: &urls, key: &origin.key }], &lines);
+    let proxy = Proxy::of(&[Asked::at("origin", nginx.url(), &origin.key)], &lines);
     let reader = client(version, &proxy.url(), &[&own.public]);
     let _ = realise(&reader, &top).success();
 }
@@ -89,21 +95,14 @@ fn what_was_kept_is_not_believed_when_its_key_is_not_any_more() {
     let top = origin.store.add_tree("top", &Tree::new().file("x", random_bytes(1, 90_000)));
     origin.publish(&origin.store, &top, "xz");
     let nginx = origin.served();
-    let urls = [nginx.url()];
-    let lines = "keep-size = \"1GB\"";
-    let asked_of = |key| [Asked { name: "origin", urls: &urls, key }];
-    let mut proxy = Proxy::of(&asked_of(&origin.key), lines);
+    let asked_of = |key| [Asked::at("origin", nginx.url(), key)];
+    let mut proxy = Proxy::of(&asked_of(&origin.key), KEEPING);
     fetches(NixVersion::V2_34, &proxy.url(), &origin, &top);
-    let kept = proxy.kept().join(format!("{}.narinfo", parse(&top).hash()));
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while !kept.exists() {
-        assert!(std::time::Instant::now() < end, "it is not kept");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    let _ = proxy.wait_for_kept(1);
     let other = Key::new(origin.folder.path(), "origin-2", 9);
-    proxy.reload(&asked_of(&other), lines);
-    assert_eq!(asked(&proxy, &top).0, 404);
-    proxy.reload(&asked_of(&origin.key), lines);
+    proxy.reload(&asked_of(&other), KEEPING);
+    assert_eq!(proxy.asked(&top), 404);
+    proxy.reload(&asked_of(&origin.key), KEEPING);
 }
 
 fn a_narinfo_of_another_path_is_not_believed(version: NixVersion) {
@@ -116,13 +115,10 @@ fn a_narinfo_of_another_path_is_not_believed(version: NixVersion) {
     good.publish(&good.store, &top, "zstd");
     fs::copy(bad.narinfo(&other), bad.narinfo(&top)).unwrap();
     let nginx = (bad.served(), good.served());
-    let urls = ([nginx.0.url()], [nginx.1.url()]);
-    let upstreams = [
-        Asked { name: "bad", urls: &urls.0, key: &bad.key },
-        Asked { name: "good", urls: &urls.1, key: &good.key },
-    ];
+    let upstreams =
+        [Asked::at("bad", nginx.0.url(), &bad.key), Asked::at("good", nginx.1.url(), &good.key)];
     let proxy = Proxy::of(&upstreams, "");
     fetches(version, &proxy.url(), &good, &top);
     let alone = Proxy::of(&upstreams[..1], "");
-    assert_eq!(asked(&alone, &top).0, 404);
+    assert_eq!(alone.asked(&top), 404);
 }
