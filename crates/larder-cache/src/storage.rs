@@ -102,11 +102,7 @@ pub trait Storage: Send + Sync + Debug {
     /// An object by the link that another one has to it (a narinfo's URL), from a byte on to its end. A server
     /// understands what Nix understands: relative to the cache, with a query, or absolute.
     async fn follow(&self, link: &str, from: u64) -> Result<Option<ObjectStream>, StorageError> {
-        let no_key = |error| {
-            let what = format!("reading {link:?} in {}", self.url());
-            StorageError::new(StorageErrorKind::Permanent, what, error)
-        };
-        let key = Key::new(link).map_err(no_key)?;
+        let key = key_of(link, self)?;
         match self.stat(&key).await? {
             Some(object) => self.read(&key, from.min(object.size)..object.size).await,
             None => Ok(None),
@@ -153,4 +149,12 @@ pub trait Draft: Send {
     /// Makes it the object of that key, in place of what was there. When this returns, it is there to
     /// stay.
     async fn publish(self: Box<Self>, key: &Key) -> Result<(), StorageError>;
+}
+
+/// The key that a link is, where links are nothing but keys.
+fn key_of(link: &str, storage: &(impl Storage + ?Sized)) -> Result<Key, StorageError> {
+    Key::new(link).map_err(|error| {
+        let what = format!("reading {link:?} in {}", storage.url());
+        StorageError::new(StorageErrorKind::Permanent, what, error)
+    })
 }

@@ -22,17 +22,6 @@ const AT_ONCE: usize = 1000;
 /// How long one command may look.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What Nix's configuration says of caches.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CacheSettings {
-    /// The caches that are asked, in the order in which they are configured.
-    pub substituters: Vec<String>,
-    /// Whether what they sign must be signed by a trusted key.
-    pub require_signatures: bool,
-    /// The names of the keys that are trusted.
-    pub trusted_keys: BTreeSet<String>,
-}
-
 /// What a store knows of a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
@@ -58,18 +47,6 @@ pub struct Question<'a> {
 }
 
 impl Nix {
-    /// The settings, with these options of the form `--option NAME VALUE` in force.
-    pub async fn cache_settings(
-        &self,
-        options: &[String],
-        cancel: &CancellationToken,
-    ) -> Result<CacheSettings, NixError> {
-        let command = self.show_config().args(options);
-        let answer = command.output(cancel).await?.text();
-        CacheSettings::parse(&answer)
-            .ok_or_else(|| NixError::Answer { command: command.to_string(), answer })
-    }
-
     /// What a store knows of these paths. Those that it does not have are left out; not being able to tell
     /// is an error.
     pub async fn known(
@@ -93,16 +70,6 @@ impl Nix {
         Ok(known)
     }
 
-    /// `nix show-config --json`, or as it is called by now.
-    pub(crate) fn show_config(&self) -> Invocation {
-        // By its old name it is known from 2.0 to 2.19, and was to go after that.
-        let words: &[&str] = match self.version() {
-            version if version < (Version { major: 2, minor: 20 }) => &["show-config"],
-            _ => &["config", "show"],
-        };
-        self.command("nix").args(words).arg("--json")
-    }
-
     fn path_info(&self, paths: &[&StorePath], question: Question<'_>) -> Invocation {
         let mut command = self.command("nix").args(["path-info", "--json"]);
         if self.version() >= (Version { major: 2, minor: 33 }) {
@@ -123,27 +90,6 @@ impl Nix {
         }
         let store_dir = &self.layout().store_dir;
         command.args(paths.iter().map(|path| store_dir.display(path)))
-    }
-}
-
-impl CacheSettings {
-    /// Reads the answer to `nix show-config --json`. Nothing, if it is another.
-    pub fn parse(answer: &str) -> Option<Self> {
-        let all: Value = serde_json::from_str(answer).ok()?;
-        let value = |name: &str| all.get(name)?.get("value");
-        let words = |name: &str| -> Option<Vec<String>> {
-            let list = value(name)?.as_array()?.iter();
-            list.map(|word| Some(word.as_str()?.to_owned())).collect()
-        };
-        let name = |key: &String| key.split(':').next().unwrap_or_default().to_owned();
-        let substituters = words("substituters")?;
-        // A setting that says to use none goes before the one that says which.
-        let substitute = value("substitute")?.as_bool()?;
-        Some(Self {
-            substituters: if substitute { substituters } else { Vec::new() },
-            require_signatures: value("require-sigs")?.as_bool()?,
-            trusted_keys: words("trusted-public-keys")?.iter().map(name).collect(),
-        })
     }
 }
 

@@ -97,9 +97,13 @@ fn plain(urls: &[String]) -> Vec<&str> {
 }
 
 impl Nix {
-    /// The settings of this user's commands.
-    pub async fn own_settings(&self, cancel: &CancellationToken) -> Result<Settings, NixError> {
-        self.settings(self.show_config(), cancel).await
+    /// The settings of this user's commands, with these options of the form `--option NAME VALUE`.
+    pub async fn own_settings(
+        &self,
+        options: &[String],
+        cancel: &CancellationToken,
+    ) -> Result<Settings, NixError> {
+        self.settings(self.show_config().args(options), cancel).await
     }
 
     /// The settings of the machine, as its daemon has them.
@@ -142,6 +146,16 @@ impl Nix {
         Ok(daemon.trusted_users.iter().any(is_one))
     }
 
+    /// `nix show-config --json`, or as it is called by now.
+    fn show_config(&self) -> Invocation {
+        // By its old name it is known from 2.0 to 2.19, and was to go after that.
+        let words: &[&str] = match self.version() {
+            version if version < (Version { major: 2, minor: 20 }) => &["show-config"],
+            _ => &["config", "show"],
+        };
+        self.command("nix").args(words).arg("--json")
+    }
+
     async fn settings(
         &self,
         command: Invocation,
@@ -181,6 +195,17 @@ impl Peer {
 }
 
 impl Settings {
+    /// The caches that are asked: a setting that says to use none goes before the one that says which.
+    #[must_use]
+    pub fn caches(&self) -> &[String] {
+        if self.substitute { &self.substituters } else { &[] }
+    }
+
+    /// The names of the keys whose signatures count.
+    pub fn trusted_names(&self) -> impl Iterator<Item = &str> {
+        self.trusted_keys.iter().filter_map(|key| key.split(':').next())
+    }
+
     /// Reads the answer to `nix show-config --json`. Nothing, if it is another.
     #[must_use]
     pub fn parse(answer: &str) -> Option<Self> {

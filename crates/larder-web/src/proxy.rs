@@ -8,7 +8,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use larder_cache::proxy::{Health, Proxy, Status, UpstreamStatus};
-use larder_formats::signature::PublicKey;
 use maud::{Markup, html};
 
 use crate::{cache_site::CacheSite, landing, metrics::Metrics, page};
@@ -19,8 +18,6 @@ pub struct ProxySite {
     pub cache: Arc<CacheSite>,
     /// Who knows how the upstreams are.
     pub proxy: Proxy,
-    /// The keys that its narinfos are signed with, beside those of the upstreams.
-    pub public_keys: Vec<PublicKey>,
     /// What `/metrics` tells; without it that is absent.
     pub metrics: Option<Metrics>,
 }

@@ -15,33 +15,36 @@ const UNTOLD: Duration = Duration::from_secs(60);
 /// How often it is written down what was asked for. A crash forgets no more than that.
 const NOTE_USES: Duration = Duration::from_secs(5 * 60);
 
-/// Keeps static caches while they are served, sends what waits to be pushed, and looks after those that are asked.
+/// What there is to do.
+#[derive(Default)]
+pub(crate) struct Work {
+    /// The configuration by which what waits is pushed, where anything is.
+    pub(crate) push: Option<Config>,
+    /// Static caches that are served.
+    pub(crate) caches: Vec<Arc<StaticCache>>,
+    /// What is asked of others.
+    pub(crate) asking: Option<Asking>,
+}
+
+/// Does it meanwhile.
 pub(crate) struct Keeper {
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
 
 impl Keeper {
-    /// Begins with these.
-    pub(crate) fn of(config: &Config, caches: &[Arc<StaticCache>], asking: Option<Asking>) -> Self {
-        let mut keeper = Self { stop: CancellationToken::new(), tasks: JoinSet::new() };
-        let Self { stop, tasks } = &mut keeper;
-        if let Some(asking) = asking {
+    /// Begins.
+    pub(crate) fn of(work: Work) -> Self {
+        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        if let Some(asking) = work.asking {
             tasks.spawn(ask(asking, stop.clone()));
         }
-        for cache in caches {
-            tasks.spawn(note_uses(Arc::clone(cache), stop.clone()));
+        for cache in work.caches {
+            tasks.spawn(note_uses(cache, stop.clone()));
         }
-        if !config.push.to.is_empty() {
-            tasks.spawn(pusher::stand_by(config.clone(), stop.clone()));
+        if let Some(config) = work.push {
+            tasks.spawn(pusher::stand_by(config, stop.clone()));
         }
-        keeper
-    }
-
-    /// Looks after a proxy alone.
-    pub(crate) fn of_proxy(asking: Asking) -> Self {
-        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-        tasks.spawn(ask(asking, stop.clone()));
         Self { stop, tasks }
     }
 

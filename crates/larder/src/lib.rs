@@ -1,5 +1,6 @@
 //! Larder, the program, as a library: so that its tests reach what its `main` only starts.
 
+mod answering;
 pub mod cli;
 mod clock;
 mod command;

@@ -16,6 +16,7 @@ use larder_cache::{
     source::LocalStore,
 };
 use larder_fleet::{
+    host::HostName,
     ledger::Ledger,
     night::{FlakeSource, Limits, Night, Publisher, Wanted, ledger_file},
     upgrade,
@@ -222,6 +223,14 @@ fn publisher(config: &Config) -> Result<Publisher, Error> {
         // Saturates at the end of time.
         expiry: SignedDuration::try_from(config.build.expiry).unwrap_or(SignedDuration::MAX),
     })
+}
+
+/// What this machine is called in the fleet.
+pub(crate) fn host(config: &Config) -> Result<HostName, Error> {
+    match &config.client.host {
+        Some(host) => Ok(host.clone()),
+        None => Ok(environment::host_name().parse()?),
+    }
 }
 
 /// The addresses of the server, for a client.

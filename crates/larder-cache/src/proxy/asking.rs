@@ -36,7 +36,7 @@ enum Step {
     Take(usize),
     /// More may come until then.
     WaitUntil(Instant),
-    /// All have answered, and none has it.
+    /// All have answered or time is up, and none is known to have it.
     None,
 }
 
@@ -79,10 +79,6 @@ pub(super) async fn first<T>(
             Step::WaitUntil(then) => match timeout_at(then, coming.next()).await {
                 Ok(Some((number, answer))) => answers[number] = Some(answer),
                 Ok(None) => return (None, answers),
-                Err(_) if then >= end => {
-                    let best = answers.iter().position(|it| it.as_ref().is_some_and(&is_good));
-                    return (best.and_then(|best| answers.swap_remove(best)), answers);
-                }
                 Err(_) => {}
             },
         }
@@ -92,13 +88,13 @@ pub(super) async fn first<T>(
 /// What to do when these have answered well, badly or not yet, and each may be waited for until then.
 fn step(good: &[Option<bool>], graces: &[Instant], end: Instant, now: Instant) -> Step {
     let Some(best) = good.iter().position(|it| *it == Some(true)) else {
-        let all = good.iter().all(Option::is_some);
-        return if all { Step::None } else { Step::WaitUntil(end) };
+        let over = now >= end || good.iter().all(Option::is_some);
+        return if over { Step::None } else { Step::WaitUntil(end) };
     };
     let above = good.iter().zip(graces).take(best);
     let pending = above.filter(|(answer, grace)| answer.is_none() && **grace > now);
     match pending.map(|(_, grace)| *grace).max() {
-        Some(grace) => Step::WaitUntil(grace.min(end)),
+        Some(grace) => Step::WaitUntil(grace),
         None => Step::Take(best),
     }
 }

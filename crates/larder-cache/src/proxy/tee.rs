@@ -20,9 +20,9 @@ const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const ZSTD_CHECKSUM: u8 = 0x04;
 
 /// A file that is being kept.
-pub(super) struct Tee(Arc<Mutex<Option<Copy>>>);
+pub(super) struct Tee(Arc<Mutex<Option<Copying>>>);
 
-struct Copy {
+struct Copying {
     draft: Box<dyn Draft>,
     compression: Compression,
     hasher: Hasher,
@@ -39,7 +39,7 @@ pub(super) struct Copied {
 impl Tee {
     /// Keeps what passes in a draft, as long as nothing goes wrong with that.
     pub(super) fn new(draft: Box<dyn Draft>, compression: Compression) -> Self {
-        let copy = Copy { draft, compression, hasher: Hasher::new(), size: 0 };
+        let copy = Copying { draft, compression, hasher: Hasher::new(), size: 0 };
         Self(Arc::new(Mutex::new(Some(copy))))
     }
 
@@ -70,7 +70,7 @@ impl Tee {
     }
 }
 
-impl Copy {
+impl Copying {
     async fn write(&mut self, chunk: &Bytes) -> bool {
         if self.size == 0 && !tells_damage(self.compression, chunk) {
             return false;

@@ -9,12 +9,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use larder_formats::{
-    cache_info::CacheInfo,
-    narinfo::NarInfo,
-    signature::PublicKey,
-    store_path::{StoreDir, StorePathHash},
-};
+use larder_formats::{narinfo::NarInfo, signature::PublicKey, store_path::StorePathHash};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, sleep_until, timeout},
@@ -27,7 +22,7 @@ use super::{
 use crate::{
     cache::{Cache, CacheError, NarIdentity},
     source::ObjectStorage,
-    storage::{Key, StorageError, StorageErrorKind},
+    storage::{StorageError, StorageErrorKind},
 };
 
 /// After so long without an answer from one address, the next one is asked as well.
@@ -35,9 +30,6 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// How long an upstream may take to say what it is.
 const PROBE: Duration = Duration::from_secs(10);
-
-/// Bytes of a nix-cache-info.
-const INFO_LIMIT: usize = 64 * 1024;
 
 /// An upstream, as it is configured.
 pub struct Settings {
@@ -267,23 +259,9 @@ impl Address {
 
     /// Asks it what it is: whoever answers in its place (the page that a hotel shows) does not say this.
     async fn probe(&self) -> Result<(), (String, Option<Duration>)> {
-        let plain = |text: String| (text, None);
-        let key = Key::new("nix-cache-info").map_err(|error| plain(error.to_string()))?;
-        let text = self.cache.storage().get(&key, INFO_LIMIT).await;
-        let text = text.map_err(|error| (error.to_string(), error.pause))?;
-        let text = text.ok_or_else(|| plain("it has no nix-cache-info".to_owned()))?;
-        let text = String::from_utf8_lossy(&text);
-        let wrong = |why: &str| plain(format!("what answers there is no binary cache: {why}"));
-        let info = CacheInfo::parse(&text).map_err(|error| wrong(&error.to_string()))?;
-        self.fits(&info.store_dir).map_err(plain)
-    }
-
-    fn fits(&self, theirs: &StoreDir) -> Result<(), String> {
-        let ours = self.cache.store_dir();
-        if theirs == ours {
-            return Ok(());
-        }
-        Err(format!("it is of a store in {theirs}, and this one is in {ours}"))
+        let identity = self.cache.identify().await;
+        let identity = identity.map_err(|error| (error.to_string(), error.pause))?;
+        identity.to_read_from(self.cache.store_dir()).map_err(|why| (why, None))
     }
 }
 

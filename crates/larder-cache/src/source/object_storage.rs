@@ -32,7 +32,7 @@ pub use self::{
     commit::{CommitError, Committed, Terms},
     layout::BuildId,
     pack::{PackError, Packed},
-    recognise::RecogniseError,
+    recognise::{Identity, RecogniseError},
     stage::{Incoming, Limits, StageError, Staged},
 };
 use crate::{
@@ -191,7 +191,7 @@ impl ObjectStorage {
         let start = if info.compression == Compression::None { range.start } else { 0 };
         let Some(file) = self.file_of(info, start).await? else { return Ok(None) };
         let (reader, what) = self.unpacked(info, file)?;
-        Ok(Some(files::part(reader, range.start - start..range.end - start, what)))
+        Ok(Some(files::part(reader, range.start - start, Some(range.end - start), what)))
     }
 
     /// The NAR in a file that comes from its beginning, without its first `skipped` bytes: to the end of the file,
@@ -206,7 +206,7 @@ impl ObjectStorage {
         skipped: u64,
     ) -> Result<ByteStream, CacheError> {
         let (reader, what) = self.unpacked(info, file)?;
-        Ok(files::rest(reader, skipped, what))
+        Ok(files::part(reader, skipped, None, what))
     }
 
     fn unpacked(

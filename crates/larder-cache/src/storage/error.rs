@@ -2,6 +2,8 @@
 
 use std::{error::Error, io, sync::Arc, time::Duration};
 
+use super::key::KeyError;
+
 /// A place did not do what it was asked, or did not say what it did.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{what}: {source}")]
@@ -76,5 +78,11 @@ impl StorageError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         self.kind == StorageErrorKind::Transient
+    }
+}
+
+impl From<KeyError> for StorageError {
+    fn from(error: KeyError) -> Self {
+        Self::new(StorageErrorKind::Permanent, "naming an object", error)
     }
 }

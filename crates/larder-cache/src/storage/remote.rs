@@ -18,7 +18,8 @@ use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, future, stream};
 use jiff::Timestamp;
 use opendal::{
-    ErrorKind, FuturesBytesStream, HttpTransporter, Metadata, OperationContext, Operator,
+    BytesRange, ErrorKind, FuturesBytesStream, HttpTransporter, Metadata, OperationContext,
+    Operator,
     layers::{ConcurrentLimitLayer, RetryLayer, TimeoutLayer},
     services::S3,
 };
@@ -30,6 +31,7 @@ use self::failure::{failure, is_missing};
 use super::{
     Draft, Entry, EntryStream, Key, Object, ObjectStream, Storage, StorageError, StorageErrorKind,
     client::client,
+    key_of,
     location::S3Location,
     options::OpenOptions,
     range,
@@ -113,15 +115,12 @@ impl Remote {
     async fn begin(
         &self,
         key: &Key,
-        range: Option<Range<u64>>,
+        range: impl Into<BytesRange> + Send,
     ) -> Result<Option<(Option<Bytes>, FuturesBytesStream)>, StorageError> {
         let what = || self.what("reading", key);
         let reading = async {
             let reader = self.operator.reader(key.as_str()).await?;
-            let mut stream = match range {
-                Some(range) => reader.into_bytes_stream(range).await?,
-                None => reader.into_bytes_stream(..).await?,
-            };
+            let mut stream = reader.into_bytes_stream(range).await?;
             let first = stream.try_next().await.map_err(as_opendal)?;
             Ok((first, stream))
         };
@@ -131,6 +130,27 @@ impl Remote {
             Ok(Err(error)) if is_missing(&error) => Ok(None),
             Ok(Err(error)) => Err(failure(what(), error)),
         }
+    }
+
+    /// The bytes that were begun, to their end.
+    fn going_on(
+        &self,
+        (first, rest): (Option<Bytes>, FuturesBytesStream),
+        what: String,
+    ) -> ObjectStream {
+        let patience = self.options.patience;
+        let rest = stream::unfold(Some(rest), move |rest| {
+            let what = what.clone();
+            async move {
+                let mut rest = rest?;
+                match timeout(patience.stalled, rest.try_next()).await {
+                    Err(_) => Some((Err(stalled(what)), None)),
+                    Ok(Err(error)) => Some((Err(failure(what, as_opendal(error))), None)),
+                    Ok(Ok(bytes)) => Some((Ok(bytes?), Some(rest))),
+                }
+            }
+        });
+        Box::pin(stream::iter(first.map(Ok)).chain(rest))
     }
 
     async fn send(&self, key: &Key, whole: Whole) -> Result<(), StorageError> {
@@ -248,7 +268,7 @@ impl Storage for Remote {
             Ok(_) => Ok(None),
             // An answer without a body does not say why; a read does.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                match self.begin(key, Some(0..1)).await? {
+                match self.begin(key, 0..1).await? {
                     None => Ok(None),
                     Some(_) => Err(failure(self.what("looking at", key), error)),
                 }
@@ -259,7 +279,7 @@ impl Storage for Remote {
     }
 
     async fn get(&self, key: &Key, limit: usize) -> Result<Option<Bytes>, StorageError> {
-        let Some((first, mut rest)) = self.begin(key, None).await? else { return Ok(None) };
+        let Some((first, mut rest)) = self.begin(key, ..).await? else { return Ok(None) };
         let patience = self.options.patience;
         let what = || self.what("reading", key);
         let mut bytes = BytesMut::from(first.unwrap_or_default());
@@ -285,23 +305,15 @@ impl Storage for Remote {
             let checked = found.map(|object| range::check(&range, object.size, || what.clone()));
             return Ok(checked.transpose()?.map(|()| Box::pin(stream::empty()) as ObjectStream));
         }
-        let Some((first, rest)) = self.begin(key, Some(range.clone())).await? else {
-            return Ok(None);
-        };
-        let (stalling, patience) = (what.clone(), self.options.patience);
-        let rest = stream::unfold(Some(rest), move |rest| {
-            let what = stalling.clone();
-            async move {
-                let mut rest = rest?;
-                match timeout(patience.stalled, rest.try_next()).await {
-                    Err(_) => Some((Err(stalled(what)), None)),
-                    Ok(Err(error)) => Some((Err(failure(what, as_opendal(error))), None)),
-                    Ok(Ok(bytes)) => Some((Ok(bytes?), Some(rest))),
-                }
-            }
-        });
-        let all = stream::iter(first.map(Ok)).chain(rest);
-        Ok(Some(range::exactly(Box::pin(all), range.end - range.start, what)))
+        let Some(begun) = self.begin(key, range.clone()).await? else { return Ok(None) };
+        let all = self.going_on(begun, what.clone());
+        Ok(Some(range::exactly(all, range.end - range.start, what)))
+    }
+
+    async fn follow(&self, link: &str, from: u64) -> Result<Option<ObjectStream>, StorageError> {
+        let key = key_of(link, self)?;
+        let begun = self.begin(&key, from..).await?;
+        Ok(begun.map(|begun| self.going_on(begun, self.what("reading", &key))))
     }
 
     async fn put(&self, key: &Key, bytes: Bytes) -> Result<(), StorageError> {

@@ -10,10 +10,11 @@ use std::{
 
 use larder_formats::{derivation::Derivation, store_path::StorePath};
 use larder_nix::{
-    caches::{CacheSettings, Known, Question},
+    caches::{Known, Question},
     command::CancellationToken,
     derivations,
     nix::{Nix, NixError},
+    settings::Settings,
 };
 
 use super::{
@@ -30,7 +31,7 @@ use crate::night::BuildPlan;
 #[derive(Debug)]
 pub struct Look<'a> {
     nix: &'a Nix,
-    settings: CacheSettings,
+    settings: Settings,
     running: Option<StorePath>,
     before: Option<Closure>,
     cancel: &'a CancellationToken,
@@ -44,7 +45,7 @@ impl<'a> Look<'a> {
         options: &[String],
         cancel: &'a CancellationToken,
     ) -> Result<Self, NixError> {
-        let settings = nix.cache_settings(&settings_among(options), cancel).await?;
+        let settings = nix.own_settings(&settings_among(options), cancel).await?;
         let mut look = Self { nix, settings, running, before: None, cancel };
         if let Some(running) = &look.running {
             // A system that runs and is not valid has been tampered with; the upgrade mends that.
@@ -57,7 +58,7 @@ impl<'a> Look<'a> {
     pub async fn at_prebuilt(&self, system: &StorePath, plan: &BuildPlan) -> Plan {
         let mut found = self.plan(plan).await;
         found.system = Some(system.clone());
-        for cache in [None].into_iter().chain(self.settings.substituters.iter().map(Some)) {
+        for cache in [None].into_iter().chain(self.settings.caches().iter().map(Some)) {
             if let Ok(after) = self.closure(cache.map(String::as_str), system).await {
                 found.changes = Some(Changes::between(self.before.as_ref(), &after));
                 break;
@@ -141,7 +142,7 @@ impl<'a> Look<'a> {
     /// just now, so that it knows most answers.
     async fn ask_in_turn(&self, paths: &BTreeSet<StorePath>) -> Vec<CacheAnswer> {
         let (mut left, mut answers) = (paths.clone(), Vec::new());
-        for cache in &self.settings.substituters {
+        for cache in self.settings.caches() {
             if left.is_empty() {
                 break;
             }
@@ -159,7 +160,7 @@ impl<'a> Look<'a> {
         if paths.is_empty() {
             return Vec::new();
         }
-        let caches = self.settings.substituters.iter();
+        let caches = self.settings.caches().iter();
         futures::future::join_all(caches.map(|cache| self.ask(cache, paths, true))).await
     }
 

@@ -21,7 +21,6 @@ use larder_cache::{
     storage::{Key, StorageError, StorageErrorKind},
 };
 use larder_formats::{
-    cache_info::CacheInfo,
     narinfo::NarInfo,
     signature::PublicKey,
     store_path::{StorePath, StorePathHash},
@@ -44,9 +43,6 @@ const AT_ONCE: usize = 32;
 
 /// After so many questions without an answer, one after the other, a cache is not asked any more.
 const GIVEN_UP: u32 = 3;
-
-/// Bytes of a nix-cache-info.
-const INFO_LIMIT: usize = 64 * 1024;
 
 /// Bytes of a proxy's status.
 const STATUS_LIMIT: usize = 4 * 1024 * 1024;
@@ -265,20 +261,8 @@ async fn probed(source: Source) -> Source {
 }
 
 async fn is_cache(cache: &ObjectStorage) -> Result<(), Answer> {
-    let no_cache = |said: String| Answer::NoCache { said };
-    let key = Key::new("nix-cache-info").map_err(|error| no_cache(error.to_string()))?;
-    let text = cache.storage().get(&key, INFO_LIMIT).await.map_err(|error| failed(&error))?;
-    let text = text.ok_or_else(|| no_cache("it has no nix-cache-info".to_owned()))?;
-    let info = CacheInfo::parse(&String::from_utf8_lossy(&text))
-        .map_err(|error| no_cache(error.to_string()))?;
-    let ours = cache.store_dir();
-    match info.store_dir == *ours {
-        true => Ok(()),
-        false => Err(no_cache(format!(
-            "it is for a store in {}, and this one is in {ours}",
-            info.store_dir
-        ))),
-    }
+    let identity = cache.identify().await.map_err(|error| failed(&error))?;
+    identity.to_read_from(cache.store_dir()).map_err(|said| Answer::NoCache { said })
 }
 
 async fn direct(

@@ -59,10 +59,7 @@ pub fn between(here: &Derivation, there: &Derivation) -> Differences {
     found.inputs = pairs;
     found.own.extend(sources(here, there));
     found.own.extend(attributes(here, there, &|text| without_hashes(text)));
-    let named = |it: Option<StorePath>| it;
-    found.own.extend(
-        alone.into_iter().map(|(here, there)| Difference::Input { here: named(here), there }),
-    );
+    found.own.extend(alone.into_iter().map(|(here, there)| Difference::Input { here, there }));
     if found.own.is_empty() && found.inputs.is_empty() {
         // Nothing that they are made from explains the paths in their texts.
         found.own = attributes(here, there, &str::to_owned);

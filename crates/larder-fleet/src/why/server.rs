@@ -6,17 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use futures::{StreamExt, TryStreamExt, stream};
-use larder_cache::{
-    cache::{Cache, NarIdentity},
-    source::ObjectStorage,
-};
+use futures::{StreamExt, stream};
+use larder_cache::source::ObjectStorage;
 use larder_formats::{
     derivation::Derivation,
+    hash::Sha256,
     nar::{Decoder, Event},
     narinfo::NarInfo,
     package_name::PackageName,
-    store_path::{StorePath, StorePathHash},
+    store_path::StorePath,
 };
 use larder_nix::{derivations, layout::StoreLayout};
 use serde::Serialize;
@@ -200,23 +198,28 @@ impl Server<'_> {
             return Some(derivation);
         }
         let (cache, info) = self.asking.find(path.hash()).await?;
-        let bytes = file(&cache, path.hash(), &info).await?;
+        let bytes = file(&cache, &info).await?;
         Derivation::parse(&bytes, &self.layout.store_dir).ok()
     }
 }
 
-/// A path that is one file.
-async fn file(cache: &ObjectStorage, path: StorePathHash, info: &NarInfo) -> Option<Vec<u8>> {
+/// A path that is one file, if it is what was promised.
+async fn file(cache: &ObjectStorage, info: &NarInfo) -> Option<Vec<u8>> {
     if info.nar_size > DERIVATION_LIMIT {
         return None;
     }
-    let nar = NarIdentity { path, nar_hash: info.nar_hash };
-    let stream = cache.nar(nar, 0..info.nar_size).await.ok()??;
-    let whole = stream.try_fold(Vec::new(), |mut nar, chunk| {
-        nar.extend_from_slice(&chunk);
-        std::future::ready(Ok(nar))
-    });
-    let nar = timeout(PATIENCE, whole).await.ok()?.ok()?;
+    let whole = async {
+        let mut stream = cache.nar_of(info, 0..info.nar_size).await.ok()??;
+        let mut nar = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            nar.extend_from_slice(&chunk.ok()?);
+        }
+        Some(nar)
+    };
+    let nar = timeout(PATIENCE, whole).await.ok()??;
+    if Sha256::of(&nar) != info.nar_hash {
+        return None;
+    }
     let (mut decoder, mut input, mut contents) = (Decoder::new(), nar.as_slice(), Vec::new());
     while let Some(event) = decoder.next_event(&mut input).ok()? {
         if let Event::Content(bytes) = event {

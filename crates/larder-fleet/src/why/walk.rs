@@ -30,8 +30,8 @@ pub struct Subject {
     pub name: String,
     /// Its version; empty where it has none.
     pub version: String,
-    /// What building it means: `configuration`, `package` or `source`; none for what is not built.
-    pub class: Option<&'static str>,
+    /// What building it means; none for what is not built.
+    pub class: Option<Class>,
     /// Why. The first is the nearest.
     pub verdicts: Vec<Verdict>,
     /// The path that was asked for, where any was.
@@ -44,7 +44,6 @@ impl Subject {
     fn new(path: StorePath, class: Option<Class>, judged: Judged) -> Self {
         let PackageName { name, version } = PackageName::of(&path);
         let (name, version) = (name.to_owned(), version.to_owned());
-        let class = class.map(word);
         let Judged { verdicts, output, asked } = judged;
         Self { path, name, version, class, verdicts, output, asked }
     }
@@ -59,14 +58,6 @@ impl Subject {
     #[must_use]
     pub fn is_well(&self) -> bool {
         self.verdicts.first().is_some_and(Verdict::is_well)
-    }
-}
-
-fn word(class: Class) -> &'static str {
-    match class {
-        Class::Configuration => "configuration",
-        Class::Package => "package",
-        Class::Source => "source",
     }
 }
 

@@ -13,7 +13,7 @@ use larder_fleet::{
 use larder_formats::{
     StoreDir, StorePath, StorePathHash, derivation::Derivation, package_name::PackageName,
 };
-use larder_nix::caches::{CacheSettings, Known};
+use larder_nix::{caches::Known, settings::Settings};
 use proptest::prelude::*;
 
 /// Made by real Nix; see the README there.
@@ -153,10 +153,10 @@ fn the_nearest_reason_is_found_why_a_package_has_to_be_built() {
     let hello = golden("package");
     let outputs: Vec<&StorePath> =
         hello.outputs.values().filter_map(|output| output.path.as_ref()).collect();
-    let settings = CacheSettings {
+    let settings = Settings {
         require_signatures: true,
-        trusted_keys: ["good".to_owned()].into(),
-        ..CacheSettings::default()
+        trusted_keys: vec!["good:key".to_owned()],
+        ..Settings::default()
     };
     let signed_by = |signer: &'static str| -> Vec<(&StorePath, &str)> {
         outputs.iter().map(|path| (*path, signer)).collect()
@@ -182,7 +182,7 @@ fn the_nearest_reason_is_found_why_a_package_has_to_be_built() {
     assert_eq!(taken, Reason::NotTaken { cache: lan.clone() });
     let lost = Reason::of_missing(outputs[0], &settings, &[answer("lan", &signed_by("good")[..1])]);
     assert_eq!(lost, Reason::Broken { cache: lan });
-    let careless = CacheSettings { require_signatures: false, ..settings.clone() };
+    let careless = Settings { require_signatures: false, ..settings.clone() };
     let careless = Reason::of(Some(&hello), &careless, &[answer("lan", &signed_by("bad"))]);
     assert!(matches!(careless, Reason::NotTaken { .. }));
 

@@ -1,7 +1,7 @@
 //! What Nix answers about caches, in its versions' own words. (`larder upgrade` asks all three on whole machines.)
 
 use larder_formats::store_path::StoreDir;
-use larder_nix::caches::{CacheSettings, Known};
+use larder_nix::caches::Known;
 
 const PATH: &str = "/nix/store/p643c3ln3aan7xzmnhr501zwdxcppaq0-pkg-2.0";
 const ABSENT: &str = "/nix/store/2gspykgilvdvidkp48pd2p79l7wp1nj4-conf";
@@ -50,19 +50,4 @@ fn an_answer_that_cannot_be_understood_is_none() {
     ] {
         assert_eq!(known(answer), None, "{answer}");
     }
-    assert_eq!(CacheSettings::parse("{}"), None);
-}
-
-#[test]
-fn a_machine_that_may_not_substitute_has_no_caches() {
-    let answer = |substitute: bool| {
-        format!(
-            r#"{{"substituters":{{"value":["http://a","http://b"]}},"substitute":{{"value":{substitute}}},
-            "require-sigs":{{"value":true}},"trusted-public-keys":{{"value":["a-1:a2V5","b-1:a2V5"]}}}}"#
-        )
-    };
-    let settings = CacheSettings::parse(&answer(true)).unwrap();
-    assert_eq!(settings.substituters, ["http://a", "http://b"]);
-    assert!(settings.require_signatures && settings.trusted_keys.contains("b-1"));
-    assert!(CacheSettings::parse(&answer(false)).unwrap().substituters.is_empty());
 }

@@ -62,3 +62,12 @@ fn other_answers_are_no_settings() {
         assert_eq!(Settings::parse(answer), None, "{answer}");
     }
 }
+
+#[test]
+fn a_machine_that_may_not_substitute_has_no_caches() {
+    let settings = settings(&["http://a", "http://b"], "a-1:a2V5");
+    assert_eq!(settings.caches(), ["http://a", "http://b"]);
+    assert_eq!(settings.trusted_names().collect::<Vec<_>>(), ["a-1"]);
+    assert!(Settings { substitute: false, ..settings }.caches().is_empty());
+    assert_eq!(Settings::parse("{}"), None);
+}

@@ -9,12 +9,12 @@ use larder_web::{
 };
 
 use crate::{
+    answering,
     config::Config,
     context::Context,
-    keeper::Keeper,
+    keeper::Work,
     lifecycle, pusher,
     report::{Done, Error},
-    service_manager::{self, Notice},
     wiring::{self, Lasting, Served, proxy::Asking},
 };
 
@@ -32,7 +32,6 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
     let Served { serving, caches, proxy } = wiring::serving(&config, &lasting)?;
     let mut server = Server::new(serving, Limits::default());
     pusher::describe();
-    let mut keeper = Keeper::of(&config, &caches, proxy);
     let inherited = Listening::inherited()?;
     let activated = !inherited.is_empty();
     if activated {
@@ -40,38 +39,14 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
     } else {
         listen(&mut server, &config).await?;
     }
-    service_manager::tell(Notice::Ready);
-    let alive = service_manager::stay_alive();
-    let working = async {
-        loop {
-            tokio::select! {
-                () = context.cancel.cancelled() => break,
-                () = context.signals.reload_asked() => {}
-            }
-            service_manager::tell(Notice::Reloading);
-            match reload(context, &mut server, &mut lasting, activated).await {
-                Ok((config, caches, proxy)) => {
-                    // One after the other: only one process and one keeper may send what waits.
-                    keeper.end().await;
-                    keeper = Keeper::of(&config, &caches, proxy);
-                    tracing::info!("reloaded {}", context.config_file().display());
-                }
-                Err(error) => {
-                    tracing::error!("not reloaded, all stays as it was: {error}");
-                }
-            }
-            service_manager::tell(Notice::Ready);
-        }
-        service_manager::tell(Notice::Stopping);
-        server.stop().await;
-        keeper.end().await;
-    };
-    tokio::select! {
-        () = working => {}
-        () = alive => {}
-        () = metrics.keep_up() => {}
-    }
-    Ok(Done::Well)
+    let work = work(config, caches, proxy);
+    let reload = async |server: &mut Server| reload(context, server, &mut lasting, activated).await;
+    Ok(answering::until_stopped(context, &metrics, server, work, reload).await)
+}
+
+fn work(config: Config, caches: Vec<Arc<StaticCache>>, asking: Option<Asking>) -> Work {
+    let push = Some(config).filter(|config| !config.push.to.is_empty());
+    Work { push, caches, asking }
 }
 
 /// Reads the configuration again. Whatever is wrong with it changes nothing.
@@ -80,7 +55,7 @@ async fn reload(
     server: &mut Server,
     lasting: &mut Lasting,
     activated: bool,
-) -> Result<(Config, Vec<Arc<StaticCache>>, Option<Asking>), Error> {
+) -> Result<Work, Error> {
     let config = context.config()?;
     let packed = wiring::packed_nars(&config, Some(&lasting.packed));
     let next = Lasting { packed, ..lasting.clone() };
@@ -93,7 +68,7 @@ async fn reload(
         }
     }
     *lasting = next;
-    Ok((config, caches, proxy))
+    Ok(work(config, caches, proxy))
 }
 
 async fn listen(server: &mut Server, config: &Config) -> Result<(), ServerError> {

@@ -139,9 +139,9 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
         Some(flake) if !arguments.prebuilt => split(&flake)?,
         _ => (None, None),
     };
-    let host = match named.or(config.client.host.clone()) {
+    let host = match named {
         Some(host) => host,
-        None => environment::host_name().parse()?,
+        None => wiring::host(&config)?,
     };
     let _lock = match arguments.action() {
         // Changes nothing, and anybody may do it.

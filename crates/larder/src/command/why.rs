@@ -1,7 +1,6 @@
 //! `larder why`
 
 use larder_fleet::{
-    host::HostName,
     revision::Circumstances as Believing,
     upgrade::{self, Offer},
     why::{self, Asking, Circumstances, Comparison, Role, Source, Subject, Verdict, Walk, Walked},
@@ -169,7 +168,7 @@ fn found_alone(subject: Subject) -> Walked {
 /// The settings that hold for what this user asks for, and who does it.
 async fn in_force(context: &Context, nix: &Nix) -> Result<(InForce, Peer), Error> {
     let cancel = &context.cancel;
-    let own = nix.own_settings(cancel).await?;
+    let own = nix.own_settings(&[], cancel).await?;
     let peer = nix.peer(cancel).await?;
     let Peer::Daemon(trusted) = peer else { return Ok((InForce::own(&own), peer)) };
     let daemon = nix.daemon_settings(cancel).await?;
@@ -182,11 +181,10 @@ async fn in_force(context: &Context, nix: &Nix) -> Result<(InForce, Peer), Error
 
 fn circumstances(in_force: &InForce) -> Circumstances {
     let settings = &in_force.settings;
-    let name = |key: &String| key.split(':').next().unwrap_or_default().to_owned();
     Circumstances {
         substitute: settings.substitute,
         always_allow_substitutes: settings.always_allow_substitutes,
-        trusted_keys: settings.trusted_keys.iter().map(name).collect(),
+        trusted_keys: settings.trusted_names().map(str::to_owned).collect(),
         systems: settings.systems.iter().cloned().collect(),
     }
 }
@@ -267,10 +265,7 @@ async fn published(
     if servers.is_empty() {
         return Ok(Err("no server is configured under [client]".to_owned()));
     }
-    let host: HostName = match &config.client.host {
-        Some(host) => host.clone(),
-        None => environment::host_name().parse()?,
-    };
+    let host = wiring::host(config)?;
     let here = Believing {
         keys: &config.client.fleet_public_keys,
         host: &host,

@@ -1,7 +1,7 @@
 //! Addresses to listen on.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -31,6 +31,24 @@ impl Listen {
     #[must_use]
     pub fn everywhere() -> Self {
         Self::Tcp { host: Ipv6Addr::UNSPECIFIED.to_string(), port: 5000 }
+    }
+
+    /// A port that only this machine reaches.
+    #[must_use]
+    pub fn on_this_machine(port: u16) -> Self {
+        Self::Tcp { host: Ipv4Addr::LOCALHOST.to_string(), port }
+    }
+
+    /// The same as this machine reaches it, where that is a port.
+    #[must_use]
+    pub fn from_this_machine(&self) -> Option<Self> {
+        match self {
+            Self::Tcp { host, port } => {
+                let everywhere = host.parse().is_ok_and(|host: IpAddr| host.is_unspecified());
+                Some(if everywhere { Self::on_this_machine(*port) } else { self.clone() })
+            }
+            Self::Unix(_) => None,
+        }
     }
 }
 

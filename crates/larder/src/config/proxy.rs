@@ -13,7 +13,8 @@ use super::reader::{Document, SectionReader};
 use super::size::ByteSize;
 use super::value::{self, absolute_path};
 
-const PORT: &str = "127.0.0.1:5001";
+/// Next to the port of `larder serve`.
+const PORT: u16 = 5001;
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -65,7 +66,7 @@ pub(super) fn read(document: &mut Document<'_, '_>, state_dir: &std::path::Path)
     let size = section.text("keep-size", str::parse);
     section.together("keep", &["keep-size"]);
     Proxy {
-        listen: listen.or_else(|| Some(vec![PORT.parse().ok()?])).unwrap_or_default(),
+        listen: listen.unwrap_or_else(|| vec![Listen::on_this_machine(PORT)]),
         answer_within: section.text("answer-within", value::duration).unwrap_or(ANSWER_WITHIN),
         keep: size.map(|size| {
             (place.unwrap_or_else(|| Location::Directory(state_dir.join("proxy/kept"))), size)

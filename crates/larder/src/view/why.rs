@@ -1,8 +1,11 @@
 //! Why something is built or downloaded here, for people and for programs.
 
-use larder_fleet::why::{
-    Answer, Asked, Comparison, Difference, Offer, Remembered, Role, Site, Subject, Trust, Verdict,
-    Walked,
+use larder_fleet::{
+    upgrade::plan::Class,
+    why::{
+        Answer, Asked, Comparison, Difference, Offer, Remembered, Role, Site, Subject, Trust,
+        Verdict, Walked,
+    },
 };
 use serde::Serialize;
 
@@ -83,7 +86,7 @@ fn subject(subject: &Subject) -> Vec<String> {
         version => format!("{} {version}", subject.name),
     };
     let mut text = vec![format!("{name} ({})", subject.path)];
-    if !subject.is_well() && subject.class == Some("configuration") {
+    if !subject.is_well() && subject.class == Some(Class::Configuration) {
         text.push(
             "  It is configuration: files that are written or linked where they are used, in a moment."
                 .to_owned(),

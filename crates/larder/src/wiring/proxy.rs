@@ -9,10 +9,7 @@ use larder_cache::{
     source::ObjectStorage,
     storage::{Location, OpenOptions, Patience, Secret},
 };
-use larder_formats::{
-    cache_info::CacheInfo,
-    signature::{PublicKey, SecretKey},
-};
+use larder_formats::cache_info::CacheInfo;
 use larder_web::{
     cache_site::CacheSite,
     metrics::Metrics,
@@ -45,7 +42,6 @@ pub(crate) struct Asking {
     /// The same as a cache, signed where it is to be.
     pub(crate) cache: Arc<dyn Cache>,
     pub(crate) info: CacheInfo,
-    public_keys: Vec<PublicKey>,
 }
 
 /// Those that are configured to be asked.
@@ -53,7 +49,6 @@ pub(crate) fn asking(config: &Config) -> Result<Asking, Error> {
     let settings = &config.proxy;
     let paths = &settings.signing_keys;
     let keys = paths.iter().map(|path| keys::read(path)).collect::<Result<Vec<_>, _>>()?;
-    let public_keys = keys.iter().map(SecretKey::public).collect();
     let (info, kept) = (info(config)?, kept(config)?.map(Arc::new));
     let proxy = Proxy::new(proxy::Settings {
         info: info.clone(),
@@ -63,7 +58,7 @@ pub(crate) fn asking(config: &Config) -> Result<Asking, Error> {
         kept: kept.clone(),
     });
     let cache = Arc::new(Signing::new(proxy.clone(), keys));
-    Ok(Asking { proxy, kept, cache, info, public_keys })
+    Ok(Asking { proxy, kept, cache, info })
 }
 
 /// What `larder proxy` answers with.
@@ -72,7 +67,6 @@ pub(crate) fn serving(asking: &Asking, metrics: &Metrics) -> Serving {
     let site = ProxySite {
         cache: Arc::new(CacheSite { cache, compress_nars: false, packed: None }),
         proxy: asking.proxy.clone(),
-        public_keys: asking.public_keys.clone(),
         metrics: Some(metrics.clone()),
     };
     Serving {

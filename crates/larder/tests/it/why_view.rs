@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use insta::assert_snapshot;
 use larder::view::why::{self, Explanation};
-use larder_fleet::why::{
-    Answer, Asked, Comparison, Difference, Offer, Remembered, Role, Site, Subject, Trust, Verdict,
-    Walked,
+use larder_fleet::{
+    upgrade::plan::Class,
+    why::{
+        Answer, Asked, Comparison, Difference, Offer, Remembered, Role, Site, Subject, Trust,
+        Verdict, Walked,
+    },
 };
 use larder_formats::{StorePath, StorePathHash};
 
@@ -64,7 +67,7 @@ fn asked(role: Role, answer: Answer) -> Asked {
 
 fn sample() -> Explanation {
     let subject = Subject {
-        class: Some("configuration"),
+        class: Some(Class::Configuration),
         ..Subject::unasked(path(1, "etc.drv"), Verdict::Absent { caches: vec![LAN.to_owned()] })
     };
     let offer = Offer {
@@ -83,7 +86,7 @@ fn sample() -> Explanation {
         ..asked(Role::Substituter, Answer::Absent)
     };
     let cause = Subject {
-        class: Some("package"),
+        class: Some(Class::Package),
         asked: vec![
             absent,
             asked(down, Answer::Has(offer)),

@@ -16,52 +16,35 @@ const SYMLINKS: usize = 40;
 /// A NAR as it comes.
 pub(super) type Reader = Box<dyn AsyncRead + Send + Unpin>;
 
-/// What is left of a stream behind its first bytes. A stream that has not that many is an error.
-pub(super) fn rest(reader: Reader, skipped: u64, what: String) -> ByteStream {
-    let chunks = stream::try_unfold((reader, skipped), |(mut reader, mut before)| async move {
-        loop {
-            let mut chunk = BytesMut::with_capacity(CHUNK);
-            while chunk.len() < CHUNK && reader.read_buf(&mut chunk).await? > 0 {}
-            if chunk.is_empty() {
-                let all = before == 0;
-                return if all { Ok(None) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) };
-            }
-            let skipped = usize::try_from(before).unwrap_or(CHUNK).min(chunk.len());
-            before -= skipped as u64;
-            let chunk = chunk.split_off(skipped).freeze();
-            if !chunk.is_empty() {
-                return Ok(Some((chunk, (reader, before))));
-            }
-        }
-    });
-    Box::pin(chunks.map(move |chunk| {
-        chunk.map_err(|error: std::io::Error| CacheError::new(what.clone(), error))
-    }))
-}
-
-/// Part of a stream: what comes before it is read and dropped. A stream that ends earlier is an error.
-pub(super) fn part(reader: Reader, range: Range<u64>, what: String) -> ByteStream {
-    let state = (reader, range.start, range.end.saturating_sub(range.start));
-    let chunks = stream::try_unfold(state, |(mut reader, mut before, mut left)| async move {
-        while left > 0 {
-            let mut chunk = BytesMut::with_capacity(CHUNK);
-            let wanted = usize::try_from(before.saturating_add(left)).unwrap_or(CHUNK).min(CHUNK);
-            let mut limited = (&mut reader).take(wanted as u64);
-            while chunk.len() < wanted {
-                if limited.read_buf(&mut chunk).await? == 0 {
+/// Part of a stream, what comes before it being read and dropped; without an end, all that is left. A stream that ends
+/// before is an error.
+pub(super) fn part(reader: Reader, start: u64, end: Option<u64>, what: String) -> ByteStream {
+    let left = end.map(|end| end.saturating_sub(start));
+    let chunks =
+        stream::try_unfold((reader, start, left), |(mut reader, before, left)| async move {
+            let (mut before, mut left) = (before, left);
+            while left != Some(0) {
+                let all = left.map_or(u64::MAX, |left| before.saturating_add(left));
+                let wanted = usize::try_from(all).unwrap_or(CHUNK).min(CHUNK);
+                let mut chunk = BytesMut::with_capacity(wanted);
+                let mut limited = (&mut reader).take(wanted as u64);
+                while chunk.len() < wanted && limited.read_buf(&mut chunk).await? > 0 {}
+                if chunk.is_empty() && left.is_none() && before == 0 {
+                    return Ok(None);
+                }
+                if chunk.is_empty() || (left.is_some() && chunk.len() < wanted) {
                     return Err(std::io::ErrorKind::UnexpectedEof.into());
                 }
+                let skipped = usize::try_from(before).unwrap_or(CHUNK).min(chunk.len());
+                before -= skipped as u64;
+                let chunk = chunk.split_off(skipped).freeze();
+                left = left.map(|left| left - chunk.len() as u64);
+                if !chunk.is_empty() {
+                    return Ok(Some((chunk, (reader, before, left))));
+                }
             }
-            let skipped = usize::try_from(before).unwrap_or(CHUNK).min(chunk.len());
-            before -= skipped as u64;
-            let chunk = chunk.split_off(skipped).freeze();
-            left -= chunk.len() as u64;
-            if !chunk.is_empty() {
-                return Ok(Some((chunk, (reader, before, left))));
-            }
-        }
-        Ok(None)
-    });
+            Ok(None)
+        });
     Box::pin(chunks.map(move |chunk| {
         chunk.map_err(|error: std::io::Error| CacheError::new(what.clone(), error))
     }))

@@ -11,10 +11,42 @@ use larder_formats::{
 };
 
 use super::{ObjectStorage, layout};
-use crate::storage::{KeyError, StorageError, StorageErrorKind};
+use crate::storage::{StorageError, StorageErrorKind};
 
 /// Bytes of a `nix-cache-info`.
 const LIMIT: usize = 64 * 1024;
+
+/// What a place says that it is.
+#[derive(Debug)]
+pub enum Identity {
+    /// A cache of this store.
+    Ours,
+    /// A cache of another store.
+    OfStore(StoreDir),
+    /// Something that is not understood.
+    Unreadable(CacheInfoError),
+    /// Nothing.
+    Unnamed,
+}
+
+impl Identity {
+    /// Why it is no cache to read from.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn to_read_from(&self, ours: &StoreDir) -> Result<(), String> {
+        match self {
+            Self::Ours => Ok(()),
+            Self::OfStore(theirs) => {
+                Err(format!("it is of a store in {theirs}, and this one is in {ours}"))
+            }
+            Self::Unreadable(error) => {
+                Err(format!("what answers there is no binary cache: {error}"))
+            }
+            Self::Unnamed => Err("it has no nix-cache-info".to_owned()),
+        }
+    }
+}
 
 /// Why a place is not written to.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +88,6 @@ pub enum RecogniseError {
     /// The place did not answer.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// A name that is none.
-    #[error(transparent)]
-    Key(#[from] KeyError),
 }
 
 impl ObjectStorage {
@@ -72,7 +101,7 @@ impl ObjectStorage {
             return Ok(());
         }
         let info = Bytes::from(self.info.to_text());
-        Ok(self.storage.put(&layout::cache_info()?, info).await?)
+        Ok(self.storage.put(&layout::cache_info().map_err(StorageError::from)?, info).await?)
     }
 
     /// Whether the place is a cache of this store, or an empty one, which is not.
@@ -80,28 +109,39 @@ impl ObjectStorage {
     /// # Errors
     /// When it is neither, or cannot be reached.
     pub async fn recognise(&self) -> Result<bool, RecogniseError> {
-        let url = || self.storage.url().to_owned();
-        if let Some(text) = self.storage.get(&layout::cache_info()?, LIMIT).await? {
-            let theirs = CacheInfo::parse(&String::from_utf8_lossy(&text))
-                .map_err(|source| RecogniseError::NotACache { url: url(), source })?
-                .store_dir;
-            let ours = self.info.store_dir.clone();
-            return if theirs == ours {
-                Ok(true)
-            } else {
-                Err(RecogniseError::OtherStore { url: url(), theirs, ours })
-            };
+        let (url, ours) = (self.storage.url().to_owned(), self.info.store_dir.clone());
+        match self.identify().await? {
+            Identity::Ours => return Ok(true),
+            Identity::OfStore(theirs) => {
+                return Err(RecogniseError::OtherStore { url, theirs, ours });
+            }
+            Identity::Unreadable(source) => return Err(RecogniseError::NotACache { url, source }),
+            Identity::Unnamed => {}
         }
         match self.storage.list(None).next().await {
-            Some(Ok(entry)) => Err(RecogniseError::Foreign {
-                url: url(),
-                example: entry.key.to_string(),
-                store_dir: self.info.store_dir.clone(),
-            }),
+            Some(Ok(entry)) => {
+                let example = entry.key.to_string();
+                Err(RecogniseError::Foreign { url, example, store_dir: ours })
+            }
             // Another server, which knows itself what it holds.
             Some(Err(error)) if error.kind == StorageErrorKind::Unsupported => Ok(false),
             Some(Err(error)) => Err(error.into()),
             None => Ok(false),
         }
+    }
+
+    /// What the place says that it is.
+    ///
+    /// # Errors
+    /// When it does not tell.
+    pub async fn identify(&self) -> Result<Identity, StorageError> {
+        let Some(text) = self.storage.get(&layout::cache_info()?, LIMIT).await? else {
+            return Ok(Identity::Unnamed);
+        };
+        Ok(match CacheInfo::parse(&String::from_utf8_lossy(&text)) {
+            Ok(info) if info.store_dir == self.info.store_dir => Identity::Ours,
+            Ok(info) => Identity::OfStore(info.store_dir),
+            Err(error) => Identity::Unreadable(error),
+        })
     }
 }

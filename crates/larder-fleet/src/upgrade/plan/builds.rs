@@ -12,7 +12,8 @@ use larder_formats::{derivation::Derivation, package_name::PackageName, store_pa
 use serde::Serialize;
 
 /// What building a derivation means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Class {
     /// Files are written or linked: a matter of a moment, and every machine does so.
     Configuration,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use larder_formats::{derivation::Derivation, package_name::PackageName, store_path::StorePath};
-use larder_nix::caches::{CacheSettings, Known};
+use larder_nix::{caches::Known, settings::Settings};
 use serde::Serialize;
 
 /// What a cache said when it was asked for some paths.
@@ -93,7 +93,7 @@ impl Reason {
     /// Why a package has to be built: judges by what its derivation says and what the caches said.
     pub fn of(
         derivation: Option<&Derivation>,
-        settings: &CacheSettings,
+        settings: &Settings,
         answers: &[CacheAnswer],
     ) -> Self {
         let Some(derivation) = derivation else { return Self::OutputsUnknown };
@@ -109,7 +109,7 @@ impl Reason {
     }
 
     /// Why a path could not be downloaded that was to be.
-    pub fn of_missing(path: &StorePath, settings: &CacheSettings, answers: &[CacheAnswer]) -> Self {
+    pub fn of_missing(path: &StorePath, settings: &Settings, answers: &[CacheAnswer]) -> Self {
         let broken = |cache| Self::Broken { cache };
         Self::by_answers(&[path], settings, answers).unwrap_or_else(broken)
     }
@@ -117,7 +117,7 @@ impl Reason {
     /// Why these are not to be had; or the cache that should have delivered them.
     fn by_answers(
         paths: &[&StorePath],
-        settings: &CacheSettings,
+        settings: &Settings,
         answers: &[CacheAnswer],
     ) -> Result<Self, String> {
         if answers.is_empty() {
@@ -143,13 +143,9 @@ impl Reason {
         })
     }
 
-    fn of_present(
-        cache: String,
-        infos: Vec<&Known>,
-        settings: &CacheSettings,
-    ) -> Result<Self, String> {
+    fn of_present(cache: String, infos: Vec<&Known>, settings: &Settings) -> Result<Self, String> {
         let untrusted = |info: &&Known| {
-            !info.content_addressed && info.signers.is_disjoint(&settings.trusted_keys)
+            !info.content_addressed && !settings.trusted_names().any(|it| info.signers.contains(it))
         };
         match infos.into_iter().find(untrusted) {
             Some(info) if settings.require_signatures => {

@@ -6,11 +6,11 @@ use larder_web::{
 };
 
 use crate::{
+    answering,
     context::Context,
-    keeper::Keeper,
+    keeper::Work,
     lifecycle,
     report::{Done, Error},
-    service_manager::{self, Notice},
     wiring::proxy::{self as wiring, Asking},
 };
 
@@ -20,52 +20,24 @@ pub(super) async fn run(context: &Context) -> Result<Done, Error> {
     let metrics = Metrics::install()?;
     let asking = wiring::asking(&config)?;
     let mut server = Server::new(wiring::serving(&asking, &metrics), Limits::default());
-    let mut keeper = Keeper::of_proxy(asking);
     for address in server.listen_on(&wiring::places(&config)).await? {
         tracing::info!("listening on {address}");
     }
-    service_manager::tell(Notice::Ready);
-    let alive = service_manager::stay_alive();
-    let working = async {
-        loop {
-            tokio::select! {
-                () = context.cancel.cancelled() => break,
-                () = context.signals.reload_asked() => {}
-            }
-            service_manager::tell(Notice::Reloading);
-            match reload(context, &mut server, &metrics).await {
-                Ok(asking) => {
-                    keeper.end().await;
-                    keeper = Keeper::of_proxy(asking);
-                    tracing::info!("reloaded {}", context.config_file().display());
-                }
-                Err(error) => tracing::error!("not reloaded, all stays as it was: {error}"),
-            }
-            service_manager::tell(Notice::Ready);
-        }
-        service_manager::tell(Notice::Stopping);
-        server.stop().await;
-        keeper.end().await;
-    };
-    tokio::select! {
-        () = working => {}
-        () = alive => {}
-        () = metrics.keep_up() => {}
-    }
-    Ok(Done::Well)
+    let reload = async |server: &mut Server| reload(context, server, &metrics).await;
+    Ok(answering::until_stopped(context, &metrics, server, work(asking), reload).await)
+}
+
+fn work(asking: Asking) -> Work {
+    Work { asking: Some(asking), ..Work::default() }
 }
 
 /// Reads the configuration again. Whatever is wrong with it changes nothing; who is being answered is so to the end.
-async fn reload(
-    context: &Context,
-    server: &mut Server,
-    metrics: &Metrics,
-) -> Result<Asking, Error> {
+async fn reload(context: &Context, server: &mut Server, metrics: &Metrics) -> Result<Work, Error> {
     let config = context.config_or_defaults()?;
     let asking = wiring::asking(&config)?;
     let serving = wiring::serving(&asking, metrics);
     for address in server.change(serving, &wiring::places(&config)).await? {
         tracing::info!("listening on {address}");
     }
-    Ok(asking)
+    Ok(work(asking))
 }

@@ -57,19 +57,6 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
 
 /// Where this machine reaches it.
 fn address(config: &Config) -> Option<String> {
-    config.proxy.listen.iter().find_map(|listen| match listen {
-        Listen::Tcp { host, port } => {
-            let host = match host.as_str() {
-                "0.0.0.0" | "::" | "[::]" => "127.0.0.1",
-                host => host,
-            };
-            let host = if host.contains(':') && !host.starts_with('[') {
-                format!("[{host}]")
-            } else {
-                host.to_owned()
-            };
-            Some(format!("http://{host}:{port}"))
-        }
-        Listen::Unix(_) => None,
-    })
+    let here = config.proxy.listen.iter().find_map(Listen::from_this_machine);
+    here.map(|listen| format!("http://{listen}"))
 }
