@@ -20,7 +20,7 @@ pub use activate::{Activation, ActivationError, Switched, Target, activate, runn
 pub use fetch::{Fetch, FetchError};
 pub use flake::{FlakeBuild, FlakeBuildError, Lock};
 pub use inputs::class_of;
-pub use look::{Look, shown};
+pub use look::{Look, settings_among, shown};
 pub use prebuilt::{PrebuiltError, dry_run, fetch};
 pub use servers::{Offer, OfferError, Server, ServerFailure, SshServer, ask};
 pub use state::{Accepted, ClientState, StateError, folder};

@@ -10,7 +10,7 @@ mod verdict;
 mod walk;
 
 pub use self::{
-    asking::{Asking, Source, Way, upstreams},
+    asking::{Asking, Source, Way, in_order, upstreams},
     difference::{Difference, Differences, between, make_the_same},
     server::{Comparison, Site, compare},
     verdict::{Answer, Asked, Circumstances, Offer, Remembered, Role, Trust, Verdict, judge},

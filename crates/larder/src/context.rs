@@ -57,7 +57,7 @@ pub(crate) fn defaults() -> Result<Config, Error> {
 
 /// Prints to standard output. A reader that has gone away is no error: it has seen enough.
 pub(crate) fn say(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let _ = writeln!(std::io::stdout(), "{}", view::plain(text));
 }
 
 /// Prints the report of a run, for people or for programs.

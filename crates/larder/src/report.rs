@@ -124,8 +124,8 @@ pub(crate) enum Error {
     FlakeBuild(#[from] FlakeBuildError),
     #[error("{}", view::upgrade::refused(.0))]
     WouldBuild(Vec<Refused>),
-    #[error("{}", view::upgrade::not_fetched(.0))]
-    NotFetched(Vec<Refused>),
+    #[error("{}", view::upgrade::not_fetched(missing, said))]
+    NotFetched { missing: Vec<Refused>, said: Vec<String> },
     #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error("{0}\nNothing was switched. `--ignore-space` goes on all the same")]
@@ -264,7 +264,7 @@ pub(crate) fn failure(error: &Error) -> u8 {
         Error::Night(NightError::Lock(larder_fleet::night::RunLockError::Held { .. })) => 75,
         Error::PushedElsewhere(_) => 75,
         Error::Keeping(error) if error.is_busy() => 75,
-        Error::WouldBuild(_) | Error::NotFetched(_) => 3,
+        Error::WouldBuild(_) | Error::NotFetched { .. } => 3,
         Error::Cancelled | Error::Night(NightError::Cancelled) => 130,
         Error::Offer(OfferError::Refused { .. })
         | Error::Prebuilt(PrebuiltError::Altered { .. })

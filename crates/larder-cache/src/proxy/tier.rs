@@ -261,7 +261,7 @@ impl Address {
     async fn probe(&self) -> Result<(), (String, Option<Duration>)> {
         let identity = self.cache.identify().await;
         let identity = identity.map_err(|error| (error.to_string(), error.pause))?;
-        identity.to_read_from(self.cache.store_dir()).map_err(|why| (why, None))
+        identity.to_read_from(self.cache.store_dir()).map(drop).map_err(|why| (why, None))
     }
 }
 

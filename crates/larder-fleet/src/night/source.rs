@@ -321,7 +321,7 @@ impl Wanted<'_> {
 }
 
 /// Git in a folder, asking nobody anything, and speaking English where its words matter.
-fn git(folder: &Path) -> Invocation {
+pub(crate) fn git(folder: &Path) -> Invocation {
     Invocation::new("git")
         .folder(folder)
         .with_unattended_git()

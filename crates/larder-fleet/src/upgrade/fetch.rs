@@ -27,8 +27,16 @@ const AT_ONCE: usize = 5000;
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// These could not be downloaded: what was tried and is not there, and not what needs it.
-    #[error("{} store paths could not be downloaded", .0.len())]
-    Missing(BTreeSet<StorePath>),
+    #[error("{} store paths could not be downloaded", paths.len())]
+    Missing {
+        /// The paths.
+        paths: BTreeSet<StorePath>,
+        /// What Nix said of it.
+        said: Vec<String>,
+    },
+    /// Everything is there, and yet Nix failed.
+    #[error("Nix could not fetch what is needed:\n{0}")]
+    Failed(String),
     /// A package that may be built did not build.
     #[error("a package could not be built:\n{0}")]
     Build(String),
@@ -57,6 +65,13 @@ pub struct Fetch<'a> {
     pub extra: &'a [String],
 }
 
+/// What could not be downloaded.
+#[derive(Default)]
+struct Lacking {
+    paths: BTreeSet<StorePath>,
+    said: Vec<String>,
+}
+
 impl Fetch<'_> {
     /// Downloads what building needs.
     pub async fn run(
@@ -70,7 +85,9 @@ impl Fetch<'_> {
         let mut makers = Vec::new();
         let mut tried = BTreeSet::new();
         while let Some(wanted) = levels.last() {
-            let missing = self.download(wanted, observer, cancel).await?;
+            let root = self.roots.join(format!("inputs-{}", levels.len()));
+            let Lacking { paths: missing, said } =
+                self.download((wanted, &root), observer, cancel).await?;
             if missing.is_empty() {
                 levels.pop();
                 if let Some(makers) = makers.pop() {
@@ -84,7 +101,7 @@ impl Fetch<'_> {
             }
             let may_be_built = missing.iter().all(|path| self.allowed.admits(path));
             if !may_be_built || !missing.is_disjoint(&tried) {
-                return Err(FetchError::Missing(missing));
+                return Err(FetchError::Missing { paths: missing, said });
             }
             let made_by = inputs::makers(layout, self.derivation, &missing);
             levels.push(inputs::of(layout, &made_by));
@@ -94,31 +111,35 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    /// Downloads these, and says which are missing.
+    /// Downloads these, with roots whose names begin so, and says which are missing.
     async fn download(
         &self,
-        wanted: &BTreeSet<StorePath>,
+        (wanted, root): (&BTreeSet<StorePath>, &Path),
         observer: &mut dyn Observer,
         cancel: &CancellationToken,
-    ) -> Result<BTreeSet<StorePath>, FetchError> {
-        let mut missing = BTreeSet::new();
+    ) -> Result<Lacking, FetchError> {
+        let mut lacking = Lacking::default();
         let wanted: Vec<&StorePath> = wanted.iter().collect();
         for (n, some) in wanted.chunks(AT_ONCE).enumerate() {
             let command = self.realise(some).args(["--option", "fallback", "false"]);
-            let root = self.roots.join(format!("inputs-{n}"));
+            let root = format!("{}-{n}", root.display());
             let command = self.without_building(command).arg("--add-root").arg(root);
             let (succeeded, realised) =
                 self.follow(&command.arg("--indirect"), observer, cancel).await?;
-            missing.extend(realised.unfetched);
-            if !succeeded && missing.is_empty() {
+            lacking.paths.extend(realised.unfetched);
+            lacking.said.extend(realised.errors);
+            if !succeeded && lacking.paths.is_empty() {
                 for path in some {
                     if !self.nix.1.is_valid(path)? {
-                        missing.insert((*path).clone());
+                        lacking.paths.insert((*path).clone());
                     }
+                }
+                if lacking.paths.is_empty() {
+                    return Err(FetchError::Failed(lacking.said.join("\n")));
                 }
             }
         }
-        Ok(missing)
+        Ok(lacking)
     }
 
     /// Builds what was promised by a cache and cannot be had from it. Its inputs are there.

@@ -32,6 +32,8 @@ use crate::night::BuildPlan;
 pub struct Look<'a> {
     nix: &'a Nix,
     settings: Settings,
+    /// The caches that Nix asks.
+    caches: Vec<String>,
     running: Option<StorePath>,
     before: Option<Closure>,
     cancel: &'a CancellationToken,
@@ -46,7 +48,8 @@ impl<'a> Look<'a> {
         cancel: &'a CancellationToken,
     ) -> Result<Self, NixError> {
         let settings = nix.own_settings(&settings_among(options), cancel).await?;
-        let mut look = Self { nix, settings, running, before: None, cancel };
+        let caches = settings.caches().to_vec();
+        let mut look = Self { nix, settings, caches, running, before: None, cancel };
         if let Some(running) = &look.running {
             // A system that runs and is not valid has been tampered with; the upgrade mends that.
             look.before = look.closure(None, running).await.ok();
@@ -54,11 +57,23 @@ impl<'a> Look<'a> {
         Ok(look)
     }
 
+    /// Nix's settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Takes the caches in this order for that in which Nix asks them; without it, in the order of its settings.
+    #[must_use]
+    pub fn with_caches(self, caches: Vec<String>) -> Self {
+        Self { caches, ..self }
+    }
+
     /// What will happen to come to this system, which is downloaded as a whole.
     pub async fn at_prebuilt(&self, system: &StorePath, plan: &BuildPlan) -> Plan {
         let mut found = self.plan(plan).await;
         found.system = Some(system.clone());
-        for cache in [None].into_iter().chain(self.settings.caches().iter().map(Some)) {
+        for cache in [None].into_iter().chain(self.caches.iter().map(Some)) {
             if let Ok(after) = self.closure(cache.map(String::as_str), system).await {
                 found.changes = Some(Changes::between(self.before.as_ref(), &after));
                 break;
@@ -142,7 +157,7 @@ impl<'a> Look<'a> {
     /// just now, so that it knows most answers.
     async fn ask_in_turn(&self, paths: &BTreeSet<StorePath>) -> Vec<CacheAnswer> {
         let (mut left, mut answers) = (paths.clone(), Vec::new());
-        for cache in self.settings.caches() {
+        for cache in &self.caches {
             if left.is_empty() {
                 break;
             }
@@ -160,7 +175,7 @@ impl<'a> Look<'a> {
         if paths.is_empty() {
             return Vec::new();
         }
-        let caches = self.settings.caches().iter();
+        let caches = self.caches.iter();
         futures::future::join_all(caches.map(|cache| self.ask(cache, paths, true))).await
     }
 
@@ -191,10 +206,47 @@ impl<'a> Look<'a> {
     }
 }
 
-/// The settings among arguments for `nix build`, which other commands of Nix understand, too.
-pub(super) fn settings_among(arguments: &[String]) -> Vec<String> {
-    let triples = arguments.windows(3).filter(|words| words[0] == "--option");
-    triples.flatten().cloned().collect()
+/// Settings that say where and how to download, and that have a word on the command line as every setting has.
+const OF_DOWNLOADS: [&str; 14] = [
+    "connect-timeout",
+    "download-attempts",
+    "extra-substituters",
+    "extra-trusted-public-keys",
+    "extra-trusted-substituters",
+    "http-connections",
+    "max-substitution-jobs",
+    "narinfo-cache-negative-ttl",
+    "narinfo-cache-positive-ttl",
+    "netrc-file",
+    "stalled-download-timeout",
+    "substituters",
+    "trusted-public-keys",
+    "trusted-substituters",
+];
+
+/// The same of those that hold or not: `--substitute`, `--no-substitute`.
+const HOLDING_OR_NOT: [&str; 2] = ["require-sigs", "substitute"];
+
+/// The settings among arguments for `nix build`, which other commands of Nix understand, too: what is said with
+/// `--option`, and of downloads with its own word.
+pub fn settings_among(arguments: &[String]) -> Vec<String> {
+    let option = |name: &str, value: &str| ["--option", name, value].map(str::to_owned);
+    let mut settings = Vec::new();
+    let mut words = arguments.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        let Some(name) = word.strip_prefix("--") else { continue };
+        let (holds, plain) = name.strip_prefix("no-").map_or((true, name), |name| (false, name));
+        if name == "option" {
+            if let (Some(name), Some(value)) = (words.next(), words.next()) {
+                settings.extend(option(name, value));
+            }
+        } else if OF_DOWNLOADS.contains(&name) {
+            settings.extend(words.next().into_iter().flat_map(|value| option(name, value)));
+        } else if HOLDING_OR_NOT.contains(&plain) {
+            settings.extend(option(plain, if holds { "true" } else { "false" }));
+        }
+    }
+    settings
 }
 
 /// A cache's URL without what only its owner may know.

@@ -8,6 +8,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use larder_formats::envelope::Envelope;
 use larder_nix::command::{CancellationToken, CommandError, Invocation};
+use tokio::time::timeout;
 
 use crate::{
     host::HostName,
@@ -196,7 +197,10 @@ impl SshServer {
         }
         let file = self.rev_dir.join(format!("{host}.rev"));
         let command = command.args(["--", &self.host, "cat", "--"]).arg(&file);
-        let output = command.output(cancel).await.map_err(|error| match error {
+        // What is not about the connection (a login shell that hangs, say) ssh waits for without an end.
+        let silent = |_| ServerFailure::Unreachable(format!("no answer within {ANSWER:?}"));
+        let output = timeout(ANSWER, command.output(cancel)).await.map_err(silent)?;
+        let output = output.map_err(|error| match error {
             CommandError::Failed { message, .. } => ServerFailure::Unreachable(message),
             other => ServerFailure::Unreachable(other.to_string()),
         })?;

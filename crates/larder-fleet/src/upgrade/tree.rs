@@ -12,7 +12,7 @@ use std::{
 
 use larder_nix::command::{CancellationToken, CommandError, Invocation};
 
-use crate::night::source::repository_of;
+use crate::night::source::{git, repository_of};
 
 /// The copy cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +47,7 @@ pub(super) async fn copy(
         Invocation::new("cp").args(["-a", "--"]).arg(from).arg(to).output(cancel).await?;
         return Ok((to.to_owned(), None));
     };
-    let tracked =
-        Invocation::new("git").folder(&top).args(["ls-files", "-z"]).output(cancel).await?.stdout;
+    let tracked = git(&top).args(["ls-files", "-z"]).output(cancel).await?.stdout;
     for name in tracked.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let name = Path::new(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name));
         if name.components().all(|part| matches!(part, Component::Normal(_))) {

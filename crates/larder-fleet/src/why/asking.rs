@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -76,7 +76,14 @@ pub enum Way {
 /// A cache that is asked, and how often it did not answer of late.
 struct One {
     source: Source,
+    priority: u32,
     silences: AtomicU32,
+}
+
+/// What nix.conf says of a cache's priority: `?priority=30`.
+fn priority_in(url: &str) -> Option<u32> {
+    let (_, query) = url.split_once('?')?;
+    query.split('&').find_map(|pair| pair.strip_prefix("priority=")?.parse().ok())
 }
 
 /// Those who are asked.
@@ -84,6 +91,8 @@ pub struct Asking<'a> {
     nix: &'a Nix,
     sources: Vec<One>,
     memory: Option<(Memories, Duration)>,
+    /// Why what Nix remembers could not be told, if that was so.
+    forgotten: OnceLock<String>,
     now: Timestamp,
     places: Arc<Semaphore>,
     cancel: &'a CancellationToken,
@@ -100,15 +109,21 @@ impl<'a> Asking<'a> {
         cancel: &'a CancellationToken,
     ) -> Self {
         let places = Arc::new(Semaphore::new(AT_ONCE));
-        Self { nix, sources: Vec::new(), memory, now, places, cancel }.with(sources).await
+        let (asked, forgotten) = (Vec::new(), OnceLock::new());
+        Self { nix, sources: asked, memory, forgotten, now, places, cancel }.with(sources).await
     }
 
     /// The same with more who are asked.
     pub async fn with(mut self, sources: Vec<Source>) -> Self {
-        let probed = join_all(sources.into_iter().map(probed)).await;
-        let one = |source| One { source, silences: AtomicU32::new(0) };
-        self.sources.extend(probed.into_iter().map(one));
+        self.sources.extend(join_all(sources.into_iter().map(One::probed)).await);
+        // Nix asks the lowest number first, and of those with the same the first in its configuration.
+        self.sources.sort_by_key(|one| one.priority);
         self
+    }
+
+    /// Why it could not be told what Nix remembers, if it could not.
+    pub fn forgotten(&self) -> Option<String> {
+        self.forgotten.get().cloned()
     }
 
     /// Those that are asked.
@@ -191,7 +206,14 @@ impl<'a> Asking<'a> {
     fn remembered(&self, url: &str, hash: StorePathHash) -> Option<Remembered> {
         let (memories, absent_for) = self.memory.as_ref()?;
         let memory = memories.of(url, hash);
-        let memory = memory.inspect_err(|error| tracing::warn!(%error, "left out")).ok()??;
+        let memory = match memory {
+            Ok(memory) => memory?,
+            Err(error) => {
+                // Of many that are alike, one is told.
+                let _ = self.forgotten.set(error.to_string());
+                return None;
+            }
+        };
         let at = Timestamp::from_second(memory.at).ok()?;
         if memory.present {
             return Some(Remembered::Present { at });
@@ -202,6 +224,29 @@ impl<'a> Asking<'a> {
 }
 
 impl One {
+    /// Asks it what it is, so that one that does not answer is waited for once.
+    async fn probed(mut source: Source) -> Self {
+        let said = match &source.way {
+            Way::Direct(cache) => {
+                timeout(PATIENCE, priority(cache)).await.unwrap_or_else(|_| Err(silent()))
+            }
+            // Other stores have none that they could name.
+            Way::ThroughNix | Way::Not(_) => Ok(0),
+        };
+        let priority = match said {
+            Ok(said) => priority_in(&source.url).unwrap_or(said),
+            Err(answer) => {
+                source.way = Way::Not(answer);
+                0
+            }
+        };
+        let priority = match source.role {
+            Role::Substituter => priority,
+            _ => u32::MAX,
+        };
+        Self { source, priority, silences: AtomicU32::new(0) }
+    }
+
     fn is_given_up(&self) -> bool {
         self.silences.load(Ordering::Relaxed) >= GIVEN_UP
     }
@@ -212,6 +257,14 @@ impl One {
             false => _ = self.silences.fetch_add(1, Ordering::Relaxed),
         }
     }
+}
+
+/// The URLs of substituters in the order in which Nix asks them. Those that do not answer come first, as nothing says
+/// that they are later.
+pub async fn in_order(sources: Vec<Source>) -> Vec<String> {
+    let mut probed = join_all(sources.into_iter().map(One::probed)).await;
+    probed.sort_by_key(|one| one.priority);
+    probed.into_iter().map(|one| one.source.url).collect()
 }
 
 /// The upstreams of the substituters that are proxies, as their status tells: `open` makes a source of an
@@ -249,18 +302,7 @@ async fn status(cache: &ObjectStorage) -> Option<Status> {
     serde_json::from_slice(&text).ok()
 }
 
-/// Asks it what it is, so that one that does not answer is waited for once.
-async fn probed(source: Source) -> Source {
-    let Way::Direct(cache) = &source.way else { return source };
-    let wrong = match timeout(PATIENCE, is_cache(cache)).await {
-        Ok(Ok(())) => return source,
-        Ok(Err(answer)) => answer,
-        Err(_) => silent(),
-    };
-    Source { way: Way::Not(wrong), ..source }
-}
-
-async fn is_cache(cache: &ObjectStorage) -> Result<(), Answer> {
+async fn priority(cache: &ObjectStorage) -> Result<u32, Answer> {
     let identity = cache.identify().await.map_err(|error| failed(&error))?;
     identity.to_read_from(cache.store_dir()).map_err(|said| Answer::NoCache { said })
 }

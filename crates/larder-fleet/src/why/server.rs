@@ -1,10 +1,7 @@
 //! Comparing with what the server built: from its system's derivation, or the derivation of what it has by the same
 //! name, down to the nearest place where both differ by themselves.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{StreamExt, stream};
 use larder_cache::source::ObjectStorage;
@@ -18,7 +15,7 @@ use larder_formats::{
 };
 use larder_nix::{derivations, layout::StoreLayout};
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     asking::Asking,
@@ -36,6 +33,12 @@ const DERIVATION_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// How long one derivation may take to come.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How long looking for something to compare with may take, and comparing.
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Derivations that are fetched at once.
+const AT_ONCE: usize = 16;
 
 /// Places that are told.
 const TOLD: usize = 5;
@@ -58,6 +61,8 @@ pub enum Comparison {
         sites: Vec<Site>,
         /// Derivations of the server's that could not be had.
         unknown: Vec<StorePath>,
+        /// Whether there is more that was not looked at: it would have taken too long.
+        cut_short: bool,
     },
     /// What the server built is not known.
     Unknown {
@@ -92,13 +97,27 @@ pub async fn compare(
     };
     let there = match with.is_derivation() {
         true => Ok(with.clone()),
-        false => server.counterpart(here, &ours, with).await,
+        false => {
+            let found = timeout(LONGEST, server.counterpart(here, &ours, with)).await;
+            found.unwrap_or_else(|_| {
+                let why = format!("looking through what the server built took over {LONGEST:?}");
+                Err(Comparison::Unknown { why })
+            })
+        }
     };
     match there {
         Err(comparison) => comparison,
         Ok(there) if there == *here => Comparison::Same { path: there },
         Ok(there) => server.descend(here, there).await,
     }
+}
+
+/// What was found on the way down.
+#[derive(Default)]
+struct Found {
+    sites: Vec<Site>,
+    unknown: Vec<StorePath>,
+    cut_short: bool,
 }
 
 struct Server<'a> {
@@ -155,38 +174,67 @@ impl Server<'_> {
         })
     }
 
-    /// Goes down through what both are made from.
+    /// Goes down through what both are made from, one level after the other.
     async fn descend(&self, here: &StorePath, there: StorePath) -> Comparison {
-        let (mut sites, mut unknown) = (Vec::new(), Vec::new());
+        let mut found = Found::default();
         let mut seen = BTreeSet::new();
-        let mut pending = VecDeque::from([(here.clone(), there.clone())]);
-        while let Some((ours, theirs)) = pending.pop_front() {
-            if sites.len() == TOLD || seen.len() > PAIRS_LIMIT {
+        let mut level = vec![(here.clone(), there.clone())];
+        let end = Instant::now() + LONGEST;
+        while !level.is_empty() && found.sites.len() < TOLD {
+            level.retain(|pair| seen.insert(pair.clone()));
+            let Ok(next) = timeout_at(end, self.compare_all(level, &mut found)).await else {
+                found.cut_short = true;
+                break;
+            };
+            level = next;
+            if seen.len() > PAIRS_LIMIT {
+                found.cut_short = true;
                 break;
             }
-            if !seen.insert((ours.clone(), theirs.clone())) {
-                continue;
+        }
+        found.sites.truncate(TOLD);
+        match found.sites.is_empty() && found.unknown.contains(&there) {
+            true => Comparison::Unknown {
+                why: format!("the server's derivation {there} is neither here nor in a cache"),
+            },
+            false => {
+                let Found { sites, unknown, cut_short } = found;
+                Comparison::Differs { there, sites, unknown, cut_short }
             }
-            let Some(local) = self.local(&ours) else { continue };
-            let Some(remote) = self.get(&theirs).await else {
-                unknown.push(theirs);
+        }
+    }
+
+    /// Compares these, and says what both of each are made from.
+    async fn compare_all(
+        &self,
+        pairs: Vec<(StorePath, StorePath)>,
+        found: &mut Found,
+    ) -> Vec<(StorePath, StorePath)> {
+        let pairs = pairs.into_iter().filter_map(|(ours, theirs)| {
+            let local = self.local(&ours)?;
+            Some(async move {
+                let remote = self.get(&theirs).await;
+                (ours, theirs, local, remote)
+            })
+        });
+        let mut pairs = stream::iter(pairs).buffered(AT_ONCE);
+        let mut next = Vec::new();
+        while let Some((ours, theirs, local, remote)) = pairs.next().await {
+            let Some(remote) = remote else {
+                found.unknown.push(theirs);
                 continue;
             };
             if difference::make_the_same(&local, &remote) {
                 continue;
             }
-            let found = difference::between(&local, &remote);
-            pending.extend(found.inputs);
-            if !found.own.is_empty() {
-                sites.push(Site { here: ours, there: theirs, differences: found.own });
+            let between = difference::between(&local, &remote);
+            next.extend(between.inputs);
+            if !between.own.is_empty() {
+                let differences = between.own;
+                found.sites.push(Site { here: ours, there: theirs, differences });
             }
         }
-        match sites.is_empty() && unknown.contains(&there) {
-            true => Comparison::Unknown {
-                why: format!("the server's derivation {there} is neither here nor in a cache"),
-            },
-            false => Comparison::Differs { there, sites, unknown },
-        }
+        next
     }
 
     fn local(&self, path: &StorePath) -> Option<Derivation> {

@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use larder_fleet::{
     night::BuildPlan,
-    upgrade::plan::{
-        Allowed, Builds, CacheAnswer, Class, Downloads, PackageDiff, Partition, Plan, Reason, Room,
-        may_name_code,
+    upgrade::{
+        plan::{
+            Allowed, Builds, CacheAnswer, Class, Downloads, PackageDiff, Partition, Plan, Reason,
+            Room, may_name_code,
+        },
+        settings_among,
     },
 };
 use larder_formats::{
@@ -178,6 +181,8 @@ fn the_nearest_reason_is_found_why_a_package_has_to_be_built() {
     let strange = reason(&[dead(), answer("lan", &signed_by("bad"))]);
     let signers = vec!["bad".to_owned()];
     assert_eq!(strange, Reason::Untrusted { cache: lan.clone(), signers });
+    let behind = reason(&[answer("far", &signed_by("bad")), answer("lan", &signed_by("good"))]);
+    assert_eq!(behind, Reason::NotTaken { cache: lan.clone() });
     let taken = reason(&[answer("lan", &signed_by("good"))]);
     assert_eq!(taken, Reason::NotTaken { cache: lan.clone() });
     let lost = Reason::of_missing(outputs[0], &settings, &[answer("lan", &signed_by("good")[..1])]);
@@ -262,4 +267,18 @@ proptest! {
         prop_assert_eq!((&back.added, &back.removed), (&diff.removed, &diff.added));
         prop_assert_eq!((back.changed.len(), back.rebuilt), (diff.changed.len(), diff.rebuilt));
     }
+}
+
+#[test]
+fn settings_hold_however_they_were_said() {
+    let said = |line: &str| {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        settings_among(&words).join(" ")
+    };
+    assert_eq!(said("--option cores 2 -L --option"), "--option cores 2");
+    assert_eq!(said("--extra-substituters http://x -j 4"), "--option extra-substituters http://x");
+    assert_eq!(said("--no-substitute"), "--option substitute false");
+    assert_eq!(said("--require-sigs --refresh"), "--option require-sigs true");
+    assert_eq!(said("--override-input nixpkgs path:/x --substitute"), "--option substitute true");
+    assert_eq!(said("--substituters"), "");
 }

@@ -27,6 +27,9 @@ pub(super) const PIPE_GRACE: Duration = Duration::from_secs(2);
 /// The most that is kept of one line. Longer lines are cut into pieces of this size.
 const LONGEST_LINE: u64 = 1024 * 1024;
 
+/// Bytes of an answer that is held in memory. The longest are Nix's words on closures: some kB a path.
+const LONGEST_OUTPUT: u64 = 1024 * 1024 * 1024;
+
 impl Invocation {
     /// Runs the program to its end and keeps its standard output. A failing exit status is an error.
     pub async fn output(&self, cancel: &CancellationToken) -> Result<Output, CommandError> {
@@ -204,9 +207,10 @@ impl Running {
 }
 
 async fn read_all(pipe: Option<impl AsyncRead + Unpin>, bytes: &mut Vec<u8>) {
-    if let Some(mut pipe) = pipe {
-        // A broken pipe ends the output; the exit status tells whether that matters.
-        let _ = pipe.read_to_end(bytes).await;
+    if let Some(pipe) = pipe {
+        // A broken pipe ends the output; the exit status tells whether that matters. One that prints more than this
+        // finds the pipe closed, and fails.
+        let _ = pipe.take(LONGEST_OUTPUT).read_to_end(bytes).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! `larder why`
 
+use larder_cache::storage::Location;
 use larder_fleet::{
     revision::Circumstances as Believing,
     upgrade::{self, Offer},
@@ -31,7 +32,8 @@ use crate::{
 /// Tell why something is built or downloaded here
 ///
 /// Asks every cache that Nix asks here, and those of Larder's configuration, what each has of it; compares with what
-/// the server built; and says what would change that. Builds, downloads and writes nothing.
+/// the server built; and says what would change that. Builds and changes nothing; of an installable, Nix fetches the
+/// inputs and writes the derivations, as with every evaluation.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// A store path, a derivation, a link to one, or an installable such as `.#hello`
@@ -51,6 +53,13 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done, Error> {
+    tokio::select! {
+        done = explain(context, arguments) => done,
+        () = context.cancel.cancelled() => Err(Error::Cancelled),
+    }
+}
+
+async fn explain(context: &Context, arguments: &Arguments) -> Result<Done, Error> {
     let config = context.config_or_defaults()?;
     let nix = match wiring::nix(&config, &context.cancel).await {
         Err(error) => return Ok(told(arguments, refused(&config, &arguments.what, error)?)),
@@ -82,11 +91,9 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
         }
         _ => None,
     };
-    if context.cancel.is_cancelled() {
-        return Err(Error::Cancelled);
-    }
     let through_daemon = matches!(peer, Peer::Daemon(_));
     let explanation = Explanation::new(walked, server, through_daemon);
+    let memory_unknown = memory_unknown.or_else(|| asking.forgotten());
     Ok(told(arguments, Explanation { memory_unknown, ..explanation }))
 }
 
@@ -138,7 +145,13 @@ async fn meant(
     let path = match named(&nix.layout().store_dir, what)? {
         Some(path) => path,
         None => {
-            let command = nix.command("nix").args(["path-info", "--derivation", "--", what]);
+            let command = nix.command("nix").args([
+                "path-info",
+                "--derivation",
+                "--no-write-lock-file",
+                "--",
+                what,
+            ]);
             let answer = command.output(&context.cancel).await?.text();
             let first = answer.lines().next().unwrap_or_default();
             let parsed = nix.layout().store_dir.parse(first);
@@ -198,7 +211,7 @@ async fn asking<'a>(
     more: &[String],
 ) -> Result<Asking<'a>, Error> {
     let settings = &in_force.settings;
-    let opening = Opening { netrc: &settings.netrc_file, store_dir: &nix.layout().store_dir };
+    let opening = Opening { netrc: Some(&settings.netrc_file), store_dir: &nix.layout().store_dir };
     // One that cannot be read, Nix passes over, too.
     let keys: Vec<PublicKey> =
         settings.trusted_keys.iter().filter_map(|key| key.parse().ok()).collect();
@@ -219,11 +232,16 @@ async fn asking<'a>(
     }
     let memory = memories.map(|memories| (memories, settings.absent_for));
     let asking = Asking::begin(nix, sources, memory, clock::now(), &context.cancel).await;
-    let of_proxy = |name: &str| {
-        let upstream = config.proxy.upstreams.iter().find(|it| it.name == name);
-        upstream.map(|it| it.public_keys.clone())
+    let open = |name: &str, url: &str, role: Role| {
+        let location = url.parse::<Location>().ok();
+        let ours = config.proxy.upstreams.iter().find(|upstream| {
+            upstream.name == name && location.as_ref().is_some_and(|it| upstream.urls.contains(it))
+        });
+        match ours {
+            Some(ours) => opening.source(url, role, Some(ours.public_keys.clone())),
+            None => opening.named_by_another(url, role),
+        }
     };
-    let open = |name: &str, url: &str, role: Role| opening.source(url, role, of_proxy(name));
     let upstreams = why::upstreams(asking.sources(), open).await;
     Ok(asking.with(upstreams).await)
 }

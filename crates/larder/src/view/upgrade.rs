@@ -17,6 +17,9 @@ use super::{
 /// Things that are named one by one; of more, only so many.
 const NAMED: usize = 20;
 
+/// Lines of what Nix said that are told.
+const SAID: usize = 5;
+
 /// Packages that a command line to copy allows by name; more are allowed all at once.
 const ALLOWED_BY_NAME: usize = 4;
 
@@ -85,11 +88,20 @@ pub fn refused(refused: &[Refused]) -> String {
 }
 
 /// What could not be downloaded, why, and what can be done.
-pub fn not_fetched(missing: &[Refused]) -> String {
+pub fn not_fetched(missing: &[Refused], said: &[String]) -> String {
     let what = count(missing.len(), "store path");
     let first =
         format!("{what} could not be downloaded, so nothing was built and nothing was switched:");
-    reasons(first, missing)
+    let mut text = reasons(first, missing);
+    // A disk that is full, say, is no cache's fault.
+    let last = &said[said.len().saturating_sub(SAID)..];
+    if !last.is_empty() {
+        text.push_str("\nThe last that Nix said of it:");
+        text.extend(
+            last.iter().map(|line| format!("\n  {}", line.trim_end().replace('\n', "\n  "))),
+        );
+    }
+    text
 }
 
 fn reasons(first: String, refused: &[Refused]) -> String {

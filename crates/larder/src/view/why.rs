@@ -309,7 +309,7 @@ fn comparison(comparison: &Comparison) -> Vec<String> {
             "  → if its cache does not have it any more, it was collected there: pin it (`larder pin`), or build again"
                 .to_owned(),
         ],
-        Comparison::Differs { there, sites, unknown } => {
+        Comparison::Differs { there, sites, unknown, cut_short } => {
             let mut text = vec![format!("It is not what the server built ({there}):")];
             text.extend(sites.iter().flat_map(site));
             if sites.is_empty() {
@@ -318,6 +318,9 @@ fn comparison(comparison: &Comparison) -> Vec<String> {
             if !unknown.is_empty() {
                 let what = count(unknown.len(), "derivation");
                 text.push(format!("  {what} of the server's could not be had to compare with"));
+            }
+            if *cut_short {
+                text.push("  there is more that was not compared: it would have taken too long".to_owned());
             }
             text.push(
                 "  → undo that change, commit it where the server builds, or take the server's lock file (`larder upgrade`)"

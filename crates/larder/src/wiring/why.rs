@@ -8,9 +8,10 @@ use larder_cache::{
 };
 use larder_fleet::{
     upgrade,
-    why::{Answer, Role, Source, Way},
+    why::{self, Answer, Role, Source, Way},
 };
 use larder_formats::{cache_info::CacheInfo, signature::PublicKey, store_path::StoreDir};
+use larder_nix::settings::Settings;
 use url::Url;
 
 use super::caches::credentials;
@@ -26,10 +27,18 @@ const PATIENCE: Patience = Patience {
 
 /// What all of them are opened with.
 pub(crate) struct Opening<'a> {
-    /// The file with logins that Nix uses.
-    pub(crate) netrc: &'a Path,
+    /// The file with logins that Nix uses; without one, nobody is shown a login.
+    pub(crate) netrc: Option<&'a Path>,
     /// The folder that paths are called by.
     pub(crate) store_dir: &'a StoreDir,
+}
+
+/// The caches that Nix asks, in the order in which it does.
+pub(crate) async fn order(settings: &Settings, store_dir: &StoreDir) -> Vec<String> {
+    let opening = Opening { netrc: Some(&settings.netrc_file), store_dir };
+    let caches = settings.caches().iter();
+    let sources = caches.map(|url| opening.source(url, Role::Substituter, None)).collect();
+    why::in_order(sources).await
 }
 
 impl Opening<'_> {
@@ -38,6 +47,17 @@ impl Opening<'_> {
         let keys = keys.filter(|_| !says_trusted(url));
         let way = self.way(url).unwrap_or(Way::ThroughNix);
         Source { url: url.to_owned(), shown: upgrade::shown(url), role, keys, way }
+    }
+
+    /// A cache that another one names, who may be anybody: it is asked by HTTP alone, and without a login.
+    pub(crate) fn named_by_another(&self, url: &str, role: Role) -> Source {
+        let opening = Self { netrc: None, store_dir: self.store_dir };
+        let by_http = url.starts_with("http://") || url.starts_with("https://");
+        let way = by_http.then(|| opening.way(url).ok()).flatten().unwrap_or_else(|| {
+            let said = "the proxy names it, and it is asked from here only where [[upstream]] names it, too";
+            Way::Not(Answer::Unreachable { said: said.to_owned() })
+        });
+        Source { url: url.to_owned(), shown: upgrade::shown(url), role, keys: None, way }
     }
 
     fn way(&self, url: &str) -> Result<Way, Error> {
@@ -80,7 +100,7 @@ impl Opening<'_> {
         let credentials = match named {
             Some(named) => Some(named),
             // One that may not be read here is read by the daemon all the same; a refusal shows that.
-            None => credentials(self.netrc, &location).unwrap_or_default(),
+            None => self.netrc.and_then(|netrc| credentials(netrc, &location).unwrap_or_default()),
         };
         Ok((location, OpenOptions { credentials, ..options }))
     }

@@ -106,7 +106,8 @@ fn what_may_not_be_built_with_the_reasons_and_the_choices() {
         refused(8, "lonely-3.drv", Reason::NoCaches),
     ]));
     let lost = refused(9, "bash-5.2-man", Reason::Broken { cache: cache() });
-    assert_snapshot!(upgrade::not_fetched(&[lost]));
+    let said = ["error: unable to download: HTTP error 500".to_owned()];
+    assert_snapshot!(upgrade::not_fetched(&[lost], &said));
 }
 
 #[test]

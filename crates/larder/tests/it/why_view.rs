@@ -121,6 +121,7 @@ fn sample() -> Explanation {
         there: path(6, "etc.drv"),
         sites,
         unknown: vec![path(7, "jq-1.7.drv")],
+        cut_short: true,
     };
     let walked = Walked { subject, causes: vec![cause], builds: 9, cut_short: false };
     let memory_unknown = Some("cannot read /root/.cache/nix: Permission denied".to_owned());

@@ -20,7 +20,10 @@ const LIMIT: usize = 64 * 1024;
 #[derive(Debug)]
 pub enum Identity {
     /// A cache of this store.
-    Ours,
+    Ours {
+        /// Which cache is asked first: the lowest number.
+        priority: u32,
+    },
     /// A cache of another store.
     OfStore(StoreDir),
     /// Something that is not understood.
@@ -30,13 +33,13 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// Why it is no cache to read from.
+    /// Its priority, where it is a cache to read from.
     ///
     /// # Errors
-    /// When it is none.
-    pub fn to_read_from(&self, ours: &StoreDir) -> Result<(), String> {
+    /// Why it is none.
+    pub fn to_read_from(&self, ours: &StoreDir) -> Result<u32, String> {
         match self {
-            Self::Ours => Ok(()),
+            Self::Ours { priority } => Ok(*priority),
             Self::OfStore(theirs) => {
                 Err(format!("it is of a store in {theirs}, and this one is in {ours}"))
             }
@@ -111,7 +114,7 @@ impl ObjectStorage {
     pub async fn recognise(&self) -> Result<bool, RecogniseError> {
         let (url, ours) = (self.storage.url().to_owned(), self.info.store_dir.clone());
         match self.identify().await? {
-            Identity::Ours => return Ok(true),
+            Identity::Ours { .. } => return Ok(true),
             Identity::OfStore(theirs) => {
                 return Err(RecogniseError::OtherStore { url, theirs, ours });
             }
@@ -139,7 +142,9 @@ impl ObjectStorage {
             return Ok(Identity::Unnamed);
         };
         Ok(match CacheInfo::parse(&String::from_utf8_lossy(&text)) {
-            Ok(info) if info.store_dir == self.info.store_dir => Identity::Ours,
+            Ok(info) if info.store_dir == self.info.store_dir => {
+                Identity::Ours { priority: info.priority }
+            }
             Ok(info) => Identity::OfStore(info.store_dir),
             Err(error) => Identity::Unreadable(error),
         })

@@ -123,7 +123,7 @@ impl Reason {
         if answers.is_empty() {
             return Ok(Self::NoCaches);
         }
-        let (mut absent, mut unreachable) = (Vec::new(), Vec::new());
+        let (mut absent, mut unreachable, mut untrusted) = (Vec::new(), Vec::new(), None);
         for CacheAnswer { cache, told } in answers {
             let cache = cache.clone();
             match told {
@@ -133,13 +133,18 @@ impl Reason {
                 // Nix takes a package's outputs only together.
                 Ok(known) => match paths.iter().map(|path| known.get(*path)).collect() {
                     None => absent.push(cache),
-                    Some(infos) => return Self::of_present(cache, infos, settings),
+                    // One that is trusted counts more than a stranger before it.
+                    Some(infos) => match Self::of_present(cache, infos, settings) {
+                        Err(cache) => return Err(cache),
+                        Ok(stranger) => untrusted = untrusted.or(Some(stranger)),
+                    },
                 },
             }
         }
-        Ok(match unreachable.is_empty() {
-            true => Self::Absent { caches: absent },
-            false => Self::Unreachable { caches: unreachable, absent },
+        Ok(match (untrusted, unreachable.is_empty()) {
+            (Some(untrusted), _) => untrusted,
+            (None, true) => Self::Absent { caches: absent },
+            (None, false) => Self::Unreachable { caches: unreachable, absent },
         })
     }
 

@@ -12,7 +12,7 @@ use super::{Action, Arguments, CameTo, Upgrade};
 use crate::{
     context::say,
     report::{Done, Error},
-    view,
+    view, wiring,
 };
 
 impl Upgrade<'_> {
@@ -74,11 +74,13 @@ impl Upgrade<'_> {
             check_room(&plan, arguments)?;
             let parts = (&build, &derivation);
             let system = self.carry_out(parts, &dry_run.build, &roots, arguments).await;
-            if let Err(Error::Fetch(FetchError::Missing(paths))) = &system {
-                plan.refused = look.at_missing(paths).await;
-                return Err(Error::NotFetched(plan.refused.clone()));
-            }
-            let system = system?;
+            let system = match system {
+                Err(Error::Fetch(FetchError::Missing { paths, said })) => {
+                    plan.refused = look.at_missing(&paths).await;
+                    return Err(Error::NotFetched { missing: plan.refused.clone(), said });
+                }
+                system => system?,
+            };
             self.look_back(&look, &system, &mut plan, arguments).await?;
             Ok(CameTo::System(system))
         };
@@ -107,7 +109,9 @@ impl Upgrade<'_> {
 
     async fn look(&self, options: &[String]) -> Result<Look<'_>, Error> {
         let running = running_system(&self.config.client.profile, &self.nix.layout().store_dir);
-        Ok(Look::around(&self.nix, running, options, &self.context.cancel).await?)
+        let look = Look::around(&self.nix, running, options, &self.context.cancel).await?;
+        let order = wiring::why::order(look.settings(), &self.nix.layout().store_dir).await;
+        Ok(look.with_caches(order))
     }
 
     /// Shows what the system that is there now brings, and whether its kernel has room.

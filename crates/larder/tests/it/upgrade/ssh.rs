@@ -74,6 +74,10 @@ fn what_is_no_commit_or_no_file_or_no_server_is_said() {
     let _ = world.server.sh("rm /var/lib/nix-auto-build/pc.rev").success();
     let told = client.upgrade(&[]);
     assert!(told.code() == 1 && told.stderr.contains("No such file"), "{told}");
+    // ssh itself would wait for ever.
+    let _ = world.server.sh("mkfifo /var/lib/nix-auto-build/pc.rev").success();
+    let told = client.upgrade(&[]);
+    assert!(told.code() == 1 && told.stderr.contains("no answer within"), "{told}");
     // After a dead SSH server, HTTP is asked: an address is an address.
     client.configure(
         "servers = [\"ssh://server:1\", \"http://server:5000\"]\nflake = \"/etc/nixos\"",

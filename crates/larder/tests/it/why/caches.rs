@@ -50,6 +50,32 @@ with_every_client! {
         assert_eq!(world.kinds(&path), ["here"]);
     }
 
+    fn the_cache_is_named_that_nix_takes_first(version: NixVersion) {
+        let world = World::new(version);
+        let path = world.publish(&hello(""), true);
+        let derivation = world.wanted(&hello(""));
+        let info = |priority: u32| format!("StoreDir: /nix/store\nPriority: {priority}\n");
+        fs::write(world.cache().join("nix-cache-info"), info(30)).unwrap();
+        let lines = format!("location /nix-cache-info {{ return 200 '{}'; }}", info(20));
+        let other =
+            Nginx::with_server_lines(&format!("root {}; {lines}", world.cache().display()));
+        let nginx = world.served();
+        let first = |urls: [&str; 2]| {
+            world.asks(&urls);
+            world.why(&[&derivation])["subject"]["verdicts"][0]["cache"].clone()
+        };
+        // The lowest number is asked first, and what nix.conf says of it goes before what the cache says.
+        assert_eq!(first([&nginx.url(), &other.url()]), other.url());
+        let preferred = format!("{}?priority=10", nginx.url());
+        assert_eq!(first([&other.url(), &preferred]), preferred);
+        let nars = |nginx: &Nginx| {
+            nginx.access_log().iter().filter(|it| it.contains("GET /nar/")).count()
+        };
+        let before = (nars(&nginx), nars(&other));
+        let _ = world.client.nix(&["nix-store", "--realise", &derivation]).success();
+        assert_eq!((nars(&nginx), nars(&other)), (before.0 + 1, before.1), "{path}");
+    }
+
     fn no_cache_has_it(version: NixVersion) {
         let world = World::new(version);
         let (nginx, folder) = (world.served(), format!("file://{}", world.cache().display()));

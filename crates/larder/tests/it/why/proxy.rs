@@ -1,8 +1,12 @@
 //! Behind `larder proxy`, which says that nobody has it: what those say whom it asks.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use larder_testkit::{Background, BadLine, Fault, NixVersion, nginx::Nginx, scratch::scratch};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{World, hello, key, kinds};
@@ -79,4 +83,37 @@ fn an_upstream_whose_key_the_proxy_does_not_know_is_named() {
     configured(&world, &nginx.url(), &public);
     assert_eq!(world.kinds(&derivation), ["downloaded"]);
     assert_eq!(world.kinds(&world.wanted(&hello("a = \"1\";"))), ["absent"]);
+}
+
+#[test]
+fn who_says_that_it_is_a_proxy_is_told_no_login_and_has_no_folder_opened() {
+    let world = World::new(NixVersion::V2_34);
+    let nginx = world.served();
+    let public = key("origin-1", 1).public().to_string();
+    let (_proxy, _folder, own) = proxy(&nginx.url(), &public, "up");
+    let told = larder_testkit::Program::new(env!("CARGO_BIN_EXE_larder"))
+        .args(["proxy", "status", "--json", "--url", &own])
+        .run();
+    let mut status: Value = serde_json::from_str(&told.success().stdout).unwrap();
+    let others = Nginx::with_server_lines(
+        "location / { if ($http_authorization) { return 418; } return 404; }",
+    );
+    let made = world.folder.path().join("made");
+    let urls =
+        [others.url(), format!("local?root={}", made.display()), format!("/{}", made.display())];
+    let upstreams = urls.map(|url| {
+        let mut upstream = status["upstreams"][0].clone();
+        upstream["addresses"][0]["url"] = url.into();
+        upstream
+    });
+    status["upstreams"] = upstreams.to_vec().into();
+    fs::write(world.cache().join("status"), status.to_string()).unwrap();
+    let netrc = world.folder.path().join("netrc");
+    fs::write(&netrc, "machine 127.0.0.1 login me password secret\n").unwrap();
+    world.asks_with(&[&nginx.url()], &format!("netrc-file = {}", netrc.display()));
+    configured(&world, &nginx.url(), &public);
+    assert_eq!(world.kinds(&world.wanted(&hello(""))), ["absent"]);
+    assert!(!made.exists());
+    let log = others.access_log();
+    assert!(!log.is_empty() && !log.iter().any(|line| line.contains(" 418 ")), "{log:#?}");
 }
