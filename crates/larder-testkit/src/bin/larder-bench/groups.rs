@@ -15,8 +15,8 @@ use crate::{
     statistics::median,
 };
 
-/// Rounds of pushes, each of which takes long. An odd number, so that the median is one of them.
-const PUSHES: usize = 3;
+/// Rounds of what takes long. An odd number, so that the median is one of them.
+const FEW: usize = 3;
 
 /// A word for the command line, and what measures.
 type Group = (&'static str, fn(&Bench));
@@ -62,7 +62,7 @@ impl Bench {
         let ours = |packing| pushes.larder_to_folder(&pushes.empty("larder"), packing);
         let nix = |settings| pushes.nix_to_folder(&pushes.empty("nix"), settings);
         let [read, unread, one, all] = in_turn(
-            PUSHES,
+            FEW,
             [
                 &|| ours(Packing::Default),
                 &|| ours(Packing::Private),
@@ -91,7 +91,7 @@ impl Bench {
         let pushed = pushes.empty("ssh-pushed");
         let _ = pushes.larder_over_ssh(&pushed, packing);
         let [value, scp] = in_turn(
-            PUSHES,
+            FEW,
             [&|| pushes.larder_over_ssh(&pushes.empty("ssh-larder"), packing), &|| {
                 pushes.scp(&pushed, &pushes.empty("ssh-scp"))
             }],
@@ -116,7 +116,7 @@ impl Bench {
         progress(&format!("making a store of {content}"));
         let site = Site::new(&content);
         let upstream = Upstream::new(&site);
-        let warm = upstream.proxy(false);
+        let warm = upstream.proxy();
         let _ = closure::fetch(&warm.url, &site);
         let kinds = ["through a warm proxy", "through a cold proxy"]
             .map(|how| format!("closure fetched by Nix 2.34 {how}"));
@@ -127,6 +127,13 @@ impl Bench {
                 let peer = Some(("directly", direct));
                 self.print(Figure { name, unit: "s", better: Better::Lower, value, peer });
             }
+        }
+        let name = "closure fetched by Nix 2.34 through a cold proxy, from afar";
+        if self.begins(&[name]) {
+            let rounds = (0..FEW).map(|_| upstream.closure_from_afar(&site));
+            let [direct, value] = medians(rounds.collect());
+            let (name, peer) = (name.to_owned(), Some(("directly", direct)));
+            self.print(Figure { name, unit: "s", better: Better::Lower, value, peer });
         }
         let name = "narinfo asked for the first time, with a dead upstream";
         if self.begins(&[name]) {

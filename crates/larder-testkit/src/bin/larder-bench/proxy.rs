@@ -17,9 +17,13 @@ use tempfile::TempDir;
 
 use crate::{closure, http::Connection, site::Site, statistics::median};
 
-/// A cache by zstd, as most are, and who serves it.
+/// Bytes a second of a connection to a cache that is far away: 32 Mbit/s.
+const FROM_AFAR: &str = "4m";
+
+/// A cache by zstd, as most are, and who serves it: as fast as can be, and from afar.
 pub(crate) struct Upstream {
-    pub(crate) nginx: Nginx,
+    nginx: Nginx,
+    afar: Nginx,
     key: String,
     hole: BlackHole,
 }
@@ -40,19 +44,25 @@ impl Upstream {
         let _ = site.store.nix(&["nix", "copy", "--to", &to, &site.top]).success();
         let public = Program::new(built_program("larder")).args(["key", "public"]).arg(&key).run();
         let key = public.success().text().to_owned();
-        Self { nginx: Nginx::fastest(&folder), key, hole: BlackHole::new() }
+        let afar = format!("root {}; limit_rate {FROM_AFAR};", folder.display());
+        let (nginx, afar) = (Nginx::fastest(&folder), Nginx::with_server_lines(&afar));
+        Self { nginx, afar, key, hole: BlackHole::new() }
     }
 
-    /// A proxy that knows nothing yet; with a dead upstream before this one, of which it knows that it is dead.
-    pub(crate) fn proxy(&self, beside_a_dead_one: bool) -> Running {
+    /// A proxy that knows nothing yet.
+    pub(crate) fn proxy(&self) -> Running {
+        self.proxy_of(&[self.nginx.url()])
+    }
+
+    /// A proxy of these; of the one that is dead it knows that.
+    fn proxy_of(&self, urls: &[String]) -> Running {
         let folder = scratch("proxy");
         let config = folder.path().join("larder.toml");
         let mut text = format!(
             "state-dir = {:?}\n[proxy]\nlisten = [\"127.0.0.1:0\"]\nkeep-size = \"10GB\"\n",
             folder.path().join("state")
         );
-        let dead = format!("http://{}", self.hole.address());
-        for url in beside_a_dead_one.then_some(dead).into_iter().chain([self.nginx.url()]) {
+        for url in urls {
             text.push_str(&format!(
                 "[[upstream]]\nname = {url:?}\nurls = [{url:?}]\npublic-keys = [{:?}]\n",
                 self.key
@@ -68,8 +78,7 @@ impl Upstream {
         loop {
             let status = String::from_utf8(Connection::open(&url).get("/status"));
             let status = status.expect("JSON is text");
-            let found_out = !beside_a_dead_one || status.contains("\"down\"");
-            if found_out && status.contains("\"up\"") {
+            if status.contains("\"up\"") && !status.contains("\"unproven\"") {
                 break;
             }
             assert!(Instant::now() < known, "{status}");
@@ -80,14 +89,21 @@ impl Upstream {
 
     /// Seconds that a client takes directly, through a proxy that has it all, and through one that knows nothing.
     pub(crate) fn closure(&self, site: &Site, warm: &Running) -> [f64; 3] {
-        let cold = self.proxy(false);
+        let cold = self.proxy();
         [&self.nginx.url(), &warm.url, &cold.url].map(|from| closure::fetch(from, site))
+    }
+
+    /// The same of a cache that is far away, directly and through a proxy that knows nothing.
+    pub(crate) fn closure_from_afar(&self, site: &Site) -> [f64; 2] {
+        let cold = self.proxy_of(&[self.afar.url()]);
+        [&self.afar.url(), &cold.url].map(|from| closure::fetch(from, site))
     }
 
     /// Microseconds of a narinfo that is asked for the first time, beside a dead upstream and without one.
     pub(crate) fn latency(&self, site: &Site) -> [f64; 2] {
-        [true, false].map(|dead| {
-            let proxy = self.proxy(dead);
+        let dead = format!("http://{}", self.hole.address());
+        [vec![dead, self.nginx.url()], vec![self.nginx.url()]].map(|urls| {
+            let proxy = self.proxy_of(&urls);
             let mut connection = Connection::open(&proxy.url);
             let took: Vec<f64> = site
                 .narinfos
