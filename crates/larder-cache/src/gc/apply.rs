@@ -188,7 +188,8 @@ impl Collector {
         let mut outcome = Outcome::default();
         let total = plan.paths.len() + plan.nars.len() + plan.objects.len();
         let mut done = 0;
-        for removals in [&plan.paths, &plan.nars, &plan.objects] {
+        // Records of uploads that broke off go before their NARs: what is recorded still then is needed.
+        for removals in [&plan.paths, &plan.objects, &plan.nars] {
             for portion in removals.chunks(self.pace.portion.max(1)) {
                 if self.stop.is_cancelled() {
                     outcome.left = total - done;
