@@ -9,6 +9,7 @@
 //! before what they refer to. What cannot be removed keeps what it refers to, and is reported.
 
 mod portion;
+mod tidy;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -30,7 +31,7 @@ use super::{
     snapshot::{ObjectKind, Snapshot},
 };
 use crate::{
-    collection::{self, Announced},
+    collection::Announced,
     last_use::Written,
     lease,
     names::Names,
@@ -67,6 +68,13 @@ impl Default for Pace {
             settling: Duration::ZERO,
             parallel: 32,
         }
+    }
+}
+
+impl Pace {
+    /// The time that a removal takes at most.
+    fn longest(&self) -> SignedDuration {
+        SignedDuration::try_from(self.removal).unwrap_or_default()
     }
 }
 
@@ -233,31 +241,6 @@ impl Collector {
         Ok((snapshot, known, Looked { written, noted, ended }))
     }
 
-    /// Puts the records in order: notes orphans, forgets what is not true any more, removes what others
-    /// left.
-    async fn tidy(&mut self, plan: &Plan) -> Result<(), CollectError> {
-        let (snapshot, _, looked) = self.look().await?;
-        let storage = Arc::clone(&self.storage);
-        let needed: HashSet<NarFile> =
-            snapshot.paths().iter().filter_map(|entry| entry.nar).collect();
-        let is_orphan = |nar: &NarFile| snapshot.nar(nar).is_some() && !needed.contains(nar);
-        let id = self.next();
-        looked.noted.compact(&*storage, &id, is_orphan).await?;
-        let orphans: Vec<NarFile> =
-            plan.orphans.iter().filter(|nar| is_orphan(nar)).copied().collect();
-        let id = self.next();
-        orphans::note(&*storage, &id, (self.clock)(), &orphans).await?;
-        let is_there = |path: &StorePathHash| snapshot.position(path).is_some();
-        let id = self.next();
-        looked.written.compact(&*storage, &id, is_there).await?;
-        for pin in &looked.ended {
-            storage.delete(&pin::key(&pin.name)?).await.map_err(RecordError::from)?;
-        }
-        let now = (self.clock)();
-        lease::sweep(&*storage, now).await?;
-        Ok(collection::sweep(&*storage, now).await?)
-    }
-
     async fn paths(
         &mut self,
         removals: &[Removal],
@@ -377,10 +360,14 @@ impl Collector {
     }
 
     async fn look_again(&self) -> Result<(Snapshot, Known, Looked), CollectError> {
+        self.settle().await;
+        self.look().await
+    }
+
+    async fn settle(&self) {
         if !self.pace.settling.is_zero() {
             tokio::time::sleep(self.pace.settling).await;
         }
-        self.look().await
     }
 
     /// Removes these, as far as the announcement lasts. The NARs that lose their last narinfo by it are noted
@@ -402,8 +389,7 @@ impl Collector {
                 announced.during(noted).await??;
                 orphans.noted_until = Some(end);
             }
-            let time = SignedDuration::try_from(self.pace.removal).unwrap_or_default();
-            let in_time = announced.has(time) && announced.latest_end() == end;
+            let in_time = announced.has(self.pace.longest()) && announced.latest_end() == end;
             let this = &*self;
             let work = some.iter().map(|(removal, position)| async move {
                 let result = if in_time { this.remove_one(&removal.what).await } else { Err(None) };
