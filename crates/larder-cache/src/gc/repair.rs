@@ -173,21 +173,19 @@ impl Repair {
         watch: &Watch<'_>,
     ) -> Result<Repaired, RepairError> {
         let mut repaired = Repaired::default();
-        let found = match self.to_send(&found).await? {
-            None => found,
-            Some(plan) => {
-                let sent = tokio::select! {
-                    sent = self.send(plan, watch, &mut repaired) => sent,
-                    () = self.stop.cancelled() => Err(RepairError::Stopped),
-                };
-                if let Some(push) = &self.push {
-                    // What we hold ourselves is not to keep us from removing what could not be mended.
-                    push.to.release().await;
-                }
-                sent?;
-                self.check_again(&found, contents).await?
+        if let Some(plan) = self.to_send(&found).await? {
+            let sent = tokio::select! {
+                sent = self.send(plan, watch, &mut repaired) => sent,
+                () = self.stop.cancelled() => Err(RepairError::Stopped),
+            };
+            if let Some(push) = &self.push {
+                // What we hold ourselves is not to keep us from removing what could not be mended.
+                push.to.release().await;
             }
-        };
+            sent?;
+        }
+        // To find out what is wrong may have taken hours, and others mend meanwhile.
+        let found = self.check_again(&found, contents).await?;
         let (plan, stays) = self.collector.plan_wrong(&wrong(&found.broken, &found)).await?;
         if !plan.paths.is_empty() || !plan.nars.is_empty() {
             repaired.removed = self.collector.apply(&plan, watch.removing).await?;

@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use larder_cache::{
     gc::{
         plan::{Plan, Reason},
-        repair::{Repair, Repaired},
+        repair::{Repair, Repaired, Watch},
     },
     lease::{LeaseOptions, Leases},
     names::Names,
@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 
 use super::{
     cases,
-    damaged::{CHAIN, Damage, Damaged, flipped, narinfo, quiet, repaired, store, told},
+    damaged::{CHAIN, Damage, Damaged, flipped, found, narinfo, quiet, repaired, store, told},
     hash, path,
 };
 use crate::{
@@ -96,6 +96,25 @@ async fn what_nobody_has_goes_with_all_that_refers_to_it() {
         let is_there = cache.place.peek(&nar).is_some();
         assert_eq!(is_there, !wrong_bytes && how != Damage::NoNar, "{how:?}");
         assert!(cache.check(true).await.is_well(), "{how:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_others_mended_meanwhile_is_not_removed() {
+    for how in Damage::ALL {
+        let cache = Damaged::chain().await;
+        let (before, records) = (cache.everything().await, ours(&cache.place).await);
+        cache.damage(1, how).await;
+        let mut repair = cache.repair(Arc::new(cache.place.clone()), None, "one");
+        let found = found(&repair.checker, true).await;
+        for (at, bytes) in &before {
+            cache.put(&key(at), bytes.clone()).await;
+        }
+        let watch = Watch { sending: &quiet(), removing: &|_| {} };
+        let done = repair.apply(found, true, &watch).await.unwrap();
+        assert!(done.is_whole(), "{how:?}: {done:?}");
+        assert!(cache.everything().await == before, "{how:?}");
+        assert_eq!(ours(&cache.place).await, records, "{how:?}");
     }
 }
 
