@@ -214,13 +214,23 @@ impl Checker {
         drop(looked);
         for (path, referrers) in self.nowhere(&missing, &mut found.unsure).await? {
             for hash in referrers {
-                // Kept in memory, all that refer to an upstream's paths would be very many.
-                if let Ok(Said::Info(info)) = self.said(*hash).await {
-                    found.note(*info, Problem::Reference(path.clone()));
-                }
+                self.lacks(*hash, path, &mut found).await;
             }
         }
         Ok(found)
+    }
+
+    /// Notes that a path refers to another one that is nowhere. Its narinfo is read again: kept in memory, all that
+    /// refer to an upstream's paths would be very many.
+    async fn lacks(&self, hash: StorePathHash, path: &StorePath, found: &mut Found) {
+        match self.said(hash).await {
+            Ok(Said::Info(info)) if info.references.contains(path) => {
+                found.note(*info, Problem::Reference(path.clone()));
+            }
+            // Somebody has written or removed it meanwhile.
+            Ok(_) => {}
+            Err(error) => found.unsure.push(format!("whether {hash} lacks {path}: {error}")),
+        }
     }
 
     /// A path's narinfo, and what is wrong with its NAR as far as it is seen from outside.

@@ -1,6 +1,9 @@
 //! Checks: every kind of damage is found, nothing else is called damage, and nothing is changed.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use larder_cache::{
     source::ObjectStorage,
@@ -119,6 +122,26 @@ async fn what_cannot_be_read_or_judged_is_unsure_and_not_wrong() {
     let found = super::damaged::found(&cache.checker(Arc::new(place)), true).await;
     assert_eq!(told(&found), [""; 0]);
     assert_eq!((found.damaged.len(), found.unsure.len()), (0, 3), "{:?}", found.unsure);
+}
+
+/// The index reads the narinfo, then the check, and once more when its reference is known to be nowhere.
+#[tokio::test]
+async fn what_cannot_be_read_again_is_unsure_and_not_forgotten() {
+    let cache = Damaged::chain().await;
+    cache.damage(1, Damage::Gone).await;
+    let place = Faulty::new(cache.place.clone());
+    let read = AtomicUsize::new(0);
+    place.obey(move |asked, key| match (asked, key) {
+        (Asked::Get, Some(key))
+            if *key == narinfo(2) && read.fetch_add(1, Ordering::SeqCst) >= 2 =>
+        {
+            Fate::Fails(StorageErrorKind::Transient)
+        }
+        _ => Fate::Done,
+    });
+    let found = super::damaged::found(&cache.checker(Arc::new(place)), false).await;
+    assert_eq!((found.broken.len(), found.is_well()), (0, false), "{found:?}");
+    assert!(found.unsure[0].contains(&path(1).to_string()), "{:?}", found.unsure);
 }
 
 #[tokio::test]
