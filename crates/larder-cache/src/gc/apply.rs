@@ -90,6 +90,20 @@ pub enum CollectError {
     /// A name that is none.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// By one of two clocks, everything is older than it is, or younger.
+    #[error(
+        "this machine's clock says {here:.0}, and that of {url} said {there:.0} then, {difference:#}: nobody could tell \
+         what is old, so nothing was removed; set the clock that is wrong (timedatectl), and collect again",
+        difference = apart(*here, *there)
+    )]
+    Clocks {
+        /// The cache.
+        url: String,
+        /// The time here.
+        here: Timestamp,
+        /// The time that something bears that was just written.
+        there: Timestamp,
+    },
 }
 
 /// How far a collection is.
@@ -192,6 +206,7 @@ impl Collector {
         plan: &Plan,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Outcome, CollectError> {
+        self.compare_clocks().await?;
         self.tidy(plan).await?;
         let mut outcome = Outcome::default();
         let total = plan.paths.len() + plan.nars.len() + plan.objects.len();
@@ -460,6 +475,11 @@ fn orphaned(snapshot: &Snapshot, confirmed: &HashSet<StorePathHash>) -> Vec<NarF
         side.extend(entry.nar);
     }
     going.difference(&staying).copied().collect()
+}
+
+/// How far two times are apart, to the second.
+fn apart(one: Timestamp, other: Timestamp) -> SignedDuration {
+    SignedDuration::from_secs(one.duration_since(other).as_secs().abs())
 }
 
 type Removed<'a> = (&'a Removal, usize, Result<(), Option<StorageError>>);

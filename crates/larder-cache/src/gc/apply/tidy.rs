@@ -1,4 +1,4 @@
-//! What a collection does before it removes anything: the records are put in order.
+//! What a collection does before it removes anything: clocks are compared, and the records put in order.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -18,6 +18,22 @@ use crate::{
 };
 
 impl Collector {
+    /// Announces nothing, to see what time that bears. A clock that is far ahead would make all leases expired, all pins
+    /// ended and everything old.
+    pub(super) async fn compare_clocks(&mut self) -> Result<(), CollectError> {
+        let announced = self.announce(Names::default()).await?;
+        let there = announced.written_at_another_time().await?;
+        announced.end().await?;
+        match there {
+            None => Ok(()),
+            Some(there) => Err(CollectError::Clocks {
+                url: self.storage.url().to_owned(),
+                here: (self.clock)(),
+                there,
+            }),
+        }
+    }
+
     /// Puts the records in order: notes orphans, forgets what is not true any more, removes what others
     /// left.
     pub(super) async fn tidy(&mut self, plan: &Plan) -> Result<(), CollectError> {

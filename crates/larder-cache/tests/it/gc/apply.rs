@@ -337,6 +337,29 @@ async fn who_sets_a_pin_waits_until_the_former_one_is_dropped() {
     assert_eq!(pins.list().await.unwrap(), [pin]);
 }
 
+#[tokio::test]
+async fn a_collector_whose_clock_is_wrong_removes_nothing() {
+    for (wrong_by, says) in [(days(400), "9600h"), (HOUR * -1, "1h"), (HOUR / 10, "6m")] {
+        let (hand, place) = cache().await;
+        let pins = Pins::new(arc(&place), hand.clock());
+        let until = hand.now() + days(1);
+        drop(pins.add("x".parse().unwrap(), vec![path(2)], Some(until)).await.unwrap());
+        let before = (all_keys(&place).await, larder_keys(&place).await);
+        let theirs = Hand::new();
+        theirs.turn(hand.now().duration_since(theirs.now()) + wrong_by);
+        let mut collector = collector(arc(&place), &theirs, "one", Pace::default());
+        let plan = collector.plan(&UNUSED).await.unwrap();
+        assert!(!plan.paths.is_empty());
+        let error = collector.apply(&plan, &|_| {}).await.unwrap_err().to_string();
+        assert!(error.contains(says) && error.contains("set the clock"), "{error}");
+        assert_eq!((all_keys(&place).await, larder_keys(&place).await), before);
+    }
+    let (hand, place) = cache().await;
+    let theirs = Hand::new();
+    theirs.turn(hand.now().duration_since(theirs.now()) + HOUR / 15);
+    assert_eq!(collect(arc(&place), &theirs, "one").await.1.paths, 4);
+}
+
 async fn larder_keys(place: &dyn Storage) -> Vec<String> {
     let entries: Vec<_> =
         futures::TryStreamExt::try_collect(place.list(Some(&key(".larder")))).await.unwrap();
