@@ -96,7 +96,10 @@ impl<'a> Refresh<'a> {
             return Ok(());
         }
         let number = self.number;
-        let unread = self.index.with(move |table| Ok(table.unread(number, small))).await?;
+        let mut unread = self.index.with(move |table| Ok(table.unread(number, small))).await?;
+        // What was written anew meanwhile may be listed twice.
+        unread.sort_unstable_by(|(_, one), (_, other)| one.key.cmp(&other.key));
+        unread.dedup_by(|(_, one), (_, other)| one.key == other.key);
         if unread.is_empty() {
             return Ok(());
         }

@@ -20,7 +20,12 @@ use larder_formats::{
 use larder_testkit::scratch::scratch;
 
 use super::{hash, nar, path};
-use crate::{clock::Hand, memory::Memory, storage::key};
+use crate::{
+    clock::Hand,
+    faulty::{Fate, Faulty},
+    memory::Memory,
+    storage::key,
+};
 
 /// The narinfo of a path, whose NAR's file has 100 bytes.
 pub(crate) fn narinfo(number: usize, file: NarFile, references: &[usize]) -> String {
@@ -187,6 +192,27 @@ async fn an_index_that_was_thrown_away_or_damaged_is_made_again() {
     let another = Index::open(&file, "s3://another", &StoreDir::default()).unwrap();
     let (done, again) = refreshed(&another, &place, &hand).await;
     assert_eq!((done.read, told(&again)), (4, first));
+}
+
+#[tokio::test]
+async fn what_is_listed_twice_is_one() {
+    let (hand, folder) = (Hand::new(), scratch("index"));
+    let place = sample(&hand).await;
+    put(&place, "debuginfo/00", format!("{{\"archive\":\"../{}\"}}", nar(1).url())).await;
+    hand.turn(SignedDuration::from_mins(10));
+    let index = Index::in_memory(&StoreDir::default()).unwrap();
+    let expected = told(&refreshed(&index, &place, &hand).await.1);
+    let stuttering = Faulty::new(place.clone());
+    stuttering.listing(Fate::Twice);
+    let file = folder.path().join("main.sqlite");
+    let index = open(&file).unwrap();
+    let (done, snapshot) = index.refresh(&stuttering, hand.now(), 8).await.unwrap();
+    assert_eq!((done.read, told(&snapshot)), (4, expected));
+    place.delete(&key(&format!("{}.narinfo", hash(1)))).await.unwrap();
+    place.delete(&key("debuginfo/00")).await.unwrap();
+    let (done, snapshot) = refreshed(&index, &place, &hand).await;
+    assert_eq!((done.gone, snapshot.position(&hash(1))), (2, None));
+    assert_eq!(snapshot.objects(), []);
 }
 
 #[test]
