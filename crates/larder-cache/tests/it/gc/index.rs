@@ -194,6 +194,51 @@ async fn an_index_that_was_thrown_away_or_damaged_is_made_again() {
     assert_eq!((done.read, told(&again)), (4, first));
 }
 
+/// What a row says is looked at when it is opened, and nothing is guessed.
+#[tokio::test]
+async fn an_index_with_a_row_that_was_never_written_is_made_again() {
+    let (hand, folder) = (Hand::new(), scratch("index"));
+    let place = sample(&hand).await;
+    put(&place, "debuginfo/00", format!("{{\"archive\":\"../{}\"}}", nar(1).url())).await;
+    hand.turn(SignedDuration::from_mins(10));
+    let file = folder.path().join("main.sqlite");
+    let first = told(&refreshed(&open(&file).unwrap(), &place, &hand).await.1);
+    for damage in [
+        "UPDATE paths SET refs = x'00' WHERE id = 2",
+        "UPDATE paths SET nar = 'nothing' WHERE id = 2",
+        "UPDATE paths SET nar = CAST(x'ff' AS TEXT) WHERE id = 2",
+        "UPDATE paths SET problem = CAST(x'ff' AS TEXT) WHERE id = 2",
+        "UPDATE paths SET path = 'nothing' WHERE id = 2",
+        "UPDATE paths SET deriver = x'00' WHERE id = 2",
+        "UPDATE paths SET modified = 9223372036854775807 WHERE id = 2",
+        "UPDATE objects SET kind = 'nothing'",
+        "UPDATE objects SET target = 'nothing'",
+        "INSERT INTO paths (hash, size, modified, settled, refs)
+         SELECT hash, size, modified, settled, refs FROM paths WHERE id = 1",
+        "ALTER TABLE objects RENAME COLUMN target TO other",
+        "DROP TABLE about",
+    ] {
+        rusqlite::Connection::open(&file).unwrap().execute_batch(damage).unwrap();
+        let (done, again) = refreshed(&open(&file).unwrap(), &place, &hand).await;
+        assert_eq!((done.read, told(&again)), (4, first.clone()), "{damage}");
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_cannot_be_opened_now_is_kept() {
+    let (hand, folder) = (Hand::new(), scratch("index"));
+    let place = sample(&hand).await;
+    hand.turn(SignedDuration::from_mins(10));
+    let file = folder.path().join("main.sqlite");
+    refreshed(&open(&file).unwrap(), &place, &hand).await;
+    let in_the_way = folder.path().join("main.sqlite-wal");
+    fs::create_dir(&in_the_way).unwrap();
+    let error = open(&file).unwrap_err();
+    assert!(matches!(error, IndexError::Sqlite { .. }), "{error}");
+    fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(refreshed(&open(&file).unwrap(), &place, &hand).await.0.read, 0);
+}
+
 #[tokio::test]
 async fn what_is_listed_twice_is_one() {
     let (hand, folder) = (Hand::new(), scratch("index"));
