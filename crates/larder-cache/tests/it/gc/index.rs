@@ -9,7 +9,7 @@ use larder_cache::{
         index::{Index, IndexError, Refreshed},
         snapshot::{ObjectKind, Snapshot},
     },
-    storage::Storage,
+    storage::{Storage, StorageErrorKind},
 };
 use larder_formats::{
     hash::Sha256,
@@ -22,7 +22,7 @@ use larder_testkit::scratch::scratch;
 use super::{hash, nar, path};
 use crate::{
     clock::Hand,
-    faulty::{Fate, Faulty},
+    faulty::{Asked, Fate, Faulty},
     memory::Memory,
     storage::key,
 };
@@ -258,6 +258,48 @@ async fn what_is_listed_twice_is_one() {
     let (done, snapshot) = refreshed(&index, &place, &hand).await;
     assert_eq!((done.gone, snapshot.position(&hash(1))), (2, None));
     assert_eq!(snapshot.objects(), []);
+}
+
+/// Nothing depends on them, so they stay for as long as that is so, and stop nobody.
+#[tokio::test]
+async fn what_is_no_narinfo_and_cannot_be_read_is_about_nothing_that_is_known() {
+    let hand = Hand::new();
+    let memory = sample(&hand).await;
+    put(&memory, "debuginfo/00", format!("{{\"archive\":\"../{}\"}}", nar(1).url())).await;
+    put(&memory, "realisations/sha256:00!out.doi", vec![b'x'; 5 << 20]).await;
+    hand.turn(SignedDuration::from_mins(10));
+    let place = Faulty::new(memory.clone());
+    let failing = |part: &'static str, kind| {
+        place.obey(move |asked, key| match (asked, key) {
+            (Asked::Get, Some(key)) if key.as_str().contains(part) => Fate::Fails(kind),
+            _ => Fate::Done,
+        });
+    };
+    let index = Index::in_memory(&StoreDir::default()).unwrap();
+    let refresh = async || index.refresh(&place, hand.now(), 8).await;
+    let kinds =
+        |snapshot: &Snapshot| snapshot.objects().iter().map(|it| it.kind).collect::<Vec<_>>();
+
+    failing("debuginfo", StorageErrorKind::Denied);
+    let (_, snapshot) = refresh().await.unwrap();
+    assert_eq!(kinds(&snapshot), [ObjectKind::Debuginfo(None), ObjectKind::Realisation(None)]);
+    // It is asked for again.
+    place.heal();
+    let (done, snapshot) = refresh().await.unwrap();
+    assert_eq!(done.read, 1);
+    assert_eq!(
+        kinds(&snapshot),
+        [ObjectKind::Debuginfo(Some(nar(1))), ObjectKind::Realisation(None)]
+    );
+    // A place that does not answer, and a narinfo that cannot be read, are another matter.
+    for (part, kind) in
+        [("debuginfo", StorageErrorKind::Transient), (".narinfo", StorageErrorKind::Denied)]
+    {
+        failing(part, kind);
+        put_path(&memory, 1, &[]).await;
+        put(&memory, "debuginfo/00", "{}").await;
+        assert!(refresh().await.is_err(), "{part}");
+    }
 }
 
 #[test]
