@@ -169,7 +169,7 @@ impl Checker {
         let mut found = Found {
             paths: snapshot.paths().len(),
             nars: snapshot.nars().len(),
-            orphans: orphans(snapshot),
+            orphans: snapshot.orphans().copied().collect(),
             ..Found::default()
         };
         let foreign = snapshot.objects().iter().filter(|it| it.kind == ObjectKind::Foreign);
@@ -320,16 +320,4 @@ fn is_suspicious(snapshot: &Snapshot, known: &KnownPath) -> bool {
     let fits = |nar: &NarEntry| known.file_size.is_none_or(|said| said == nar.size);
     let is_there = |path: &StorePathHash| *path == known.hash || snapshot.position(path).is_some();
     known.problem.is_some() || !nar.is_some_and(fits) || !known.references.iter().all(is_there)
-}
-
-/// The NAR files that no narinfo leads to.
-fn orphans(snapshot: &Snapshot) -> Vec<NarEntry> {
-    let mut needed = vec![false; snapshot.nars().len()];
-    for nar in snapshot.paths().iter().filter_map(|entry| entry.nar) {
-        if let Some(position) = snapshot.nar_position(&nar) {
-            needed[position] = true;
-        }
-    }
-    let nars = snapshot.nars().iter().zip(needed);
-    nars.filter_map(|(nar, needed)| (!needed).then_some(*nar)).collect()
 }

@@ -39,15 +39,13 @@ impl Collector {
     pub(super) async fn tidy(&mut self, plan: &Plan) -> Result<(), CollectError> {
         let (snapshot, _, looked) = self.look().await?;
         let storage = Arc::clone(&self.storage);
-        let needed: HashSet<NarFile> =
-            snapshot.paths().iter().filter_map(|entry| entry.nar).collect();
-        let is_orphan = |nar: &NarFile| snapshot.nar(nar).is_some() && !needed.contains(nar);
+        let orphans: HashSet<NarFile> = snapshot.orphans().map(|nar| nar.file).collect();
+        let is_orphan = |nar: &NarFile| orphans.contains(nar);
         let id = self.next();
         looked.noted.compact(&*storage, &id, is_orphan).await?;
-        let orphans: Vec<NarFile> =
-            plan.orphans.iter().filter(|nar| is_orphan(nar)).copied().collect();
+        let new: Vec<NarFile> = plan.orphans.iter().filter(|nar| is_orphan(nar)).copied().collect();
         let id = self.next();
-        orphans::note(&*storage, &id, (self.clock)(), &orphans).await?;
+        orphans::note(&*storage, &id, (self.clock)(), &new).await?;
         let is_there = |path: &StorePathHash| snapshot.position(path).is_some();
         let id = self.next();
         looked.written.compact(&*storage, &id, is_there).await?;
