@@ -184,16 +184,17 @@ impl Collector {
         Ok(plan::plan(&snapshot, &known, policy, (self.clock)()))
     }
 
-    /// Looks at the cache, and plans the removal of what is wrong; says also what of it stays. Changes nothing.
+    /// Plans the removal of what was found to be wrong in a snapshot; says also what of it stays. Changes nothing.
     ///
     /// # Errors
-    /// When the cache or its records cannot be read.
+    /// When the cache's records cannot be read.
     pub async fn plan_wrong(
         &self,
+        snapshot: &Snapshot,
         wrong: &Wrong,
     ) -> Result<(Plan, Vec<StorePathHash>), CollectError> {
-        let (snapshot, known, _) = self.look().await?;
-        Ok(plan::wrong(&snapshot, &known, wrong))
+        let (known, _) = self.records((self.clock)()).await?;
+        Ok(plan::wrong(snapshot, &known, wrong))
     }
 
     /// Carries a plan out, unless it is told to stop: it does so between portions. `progress` is told how far it is.
@@ -234,12 +235,17 @@ impl Collector {
     /// if the lease is gone.
     async fn look(&self) -> Result<(Snapshot, Known, Looked), CollectError> {
         let now = (self.clock)();
+        let (known, looked) = self.records(now).await?;
+        let (_, snapshot) = self.index.refresh(&*self.storage, now, self.pace.parallel).await?;
+        Ok((snapshot, known, looked))
+    }
+
+    async fn records(&self, now: Timestamp) -> Result<(Known, Looked), CollectError> {
         let storage = &*self.storage;
         let held = lease::held(storage, now).await?;
         let pins = pin::all(storage).await?;
         let mut written = Written::read(storage).await?;
         let noted = orphans::read(storage).await?;
-        let (_, snapshot) = self.index.refresh(storage, now, self.pace.parallel).await?;
         let (ended, lasting): (Vec<_>, Vec<_>) =
             pins.into_iter().partition(|pin| pin.has_ended(now));
         let hashes = |pin: &pin::Pin| pin.paths.iter().map(|path| path.hash()).collect::<Vec<_>>();
@@ -253,7 +259,7 @@ impl Collector {
             uses: written.uses(),
             orphans: noted.since.clone(),
         };
-        Ok((snapshot, known, Looked { written, noted, ended }))
+        Ok((known, Looked { written, noted, ended }))
     }
 
     async fn paths(

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use futures::FutureExt;
 use jiff::SignedDuration;
 use larder_cache::{
     gc::{
@@ -116,6 +117,36 @@ async fn what_others_mended_meanwhile_is_not_removed() {
         assert!(cache.everything().await == before, "{how:?}");
         assert_eq!(ours(&cache.place).await, records, "{how:?}");
     }
+}
+
+/// The same after it was looked at for the last time.
+#[tokio::test]
+async fn what_others_mend_at_the_last_moment_is_not_removed() {
+    let cache = Damaged::chain().await;
+    let before = cache.everything().await;
+    cache.damage(1, Damage::Flipped).await;
+    let place = Faulty::new(cache.place.clone());
+    let (memory, hand, nar) = (cache.place.clone(), cache.hand.clone(), cache.nar_key(1));
+    let (read, whole) = (AtomicUsize::new(0), before.clone());
+    place.obey(move |asked, at| {
+        let reads = asked == Asked::Read && at == Some(&nar);
+        if reads {
+            read.fetch_add(1, Ordering::SeqCst);
+        }
+        // It was read for the check, and again for the repair.
+        if asked == Asked::List && read.load(Ordering::SeqCst) == 2 {
+            read.fetch_add(1, Ordering::SeqCst);
+            hand.turn(SignedDuration::from_mins(1));
+            for (at, bytes) in &whole {
+                memory.put(&key(at), bytes.clone()).now_or_never().unwrap().unwrap();
+            }
+        }
+        Fate::Done
+    });
+    let done = repaired(cache.repair(Arc::new(place), None, "one")).await;
+    // Three paths, and the NAR.
+    assert_eq!((done.removed.paths, done.removed.spared), (0, 4), "{done:?}");
+    assert!(cache.everything().await == before);
 }
 
 #[tokio::test]
