@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     names::Names,
     record::{self, RecordError},
-    storage::{Key, Storage},
-    time::{Clock, SKEW, after},
+    storage::{Key, Storage, StorageError, StorageErrorKind},
+    time::{Clock, SKEW, after, before},
 };
 
 const FOLDER: &str = ".larder/collections";
@@ -116,6 +116,19 @@ impl Announced {
         let record = Record { expires: after(clock(), length), condemned };
         record::write(&*storage, &key, &record).await?;
         Ok(Self { storage, clock, key, record, length })
+    }
+
+    /// When it was written by the storage's clock; nothing if that is within [`SKEW`] of the time by ours.
+    pub(crate) async fn written_at_another_time(&self) -> Result<Option<Timestamp>, RecordError> {
+        let begun = before(self.record.expires, self.length);
+        let Some(object) = self.storage.stat(&self.key).await? else {
+            let what = format!("looking at {} in {}", self.key, self.storage.url());
+            let why = "it was just written, and is gone";
+            return Err(StorageError::new(StorageErrorKind::Transient, what, why).into());
+        };
+        let agrees = before(begun, SKEW) <= object.modified
+            && object.modified <= after((self.clock)(), SKEW);
+        Ok((!agrees).then_some(object.modified))
     }
 
     /// Whether something may be removed still that takes no longer than that.

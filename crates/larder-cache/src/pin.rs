@@ -14,7 +14,7 @@ use crate::{
     collection,
     names::Names,
     record::{self, Name, RecordError},
-    storage::{Key, Storage},
+    storage::{Key, Storage, StorageError, StorageErrorKind},
     time::{Clock, SKEW, after},
 };
 
@@ -22,6 +22,9 @@ const FOLDER: &str = ".larder/pins";
 
 /// How often a collection is looked at that has to end first.
 const POLL: Duration = Duration::from_secs(2);
+
+/// How often a pin is set that is removed again at once.
+const TRIES: usize = 3;
 
 /// Paths that stay, with their closures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,11 +73,26 @@ impl Pins {
         paths: Vec<StorePath>,
         until: Option<Timestamp>,
     ) -> Result<Pin, RecordError> {
-        let names = Names::of_paths(paths.iter().map(StorePath::hash));
+        let (storage, key) = (&*self.storage, key(&name)?);
+        let mut names = Names::of_paths(paths.iter().map(StorePath::hash));
+        match record::read::<Pin>(storage, &key).await {
+            // A collection that drops this one, having ended, has announced its paths.
+            Ok(Some(former)) => names.paths.extend(former.paths.iter().map(StorePath::hash)),
+            Ok(None) | Err(RecordError::Format { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let pin = Pin { name, paths, added: (self.clock)(), until };
-        record::write(&*self.storage, &key(&pin.name)?, &pin).await?;
-        collection::none_condemns(&*self.storage, &names, &self.clock, POLL).await?;
-        Ok(pin)
+        for _ in 0..TRIES {
+            record::write(storage, &key, &pin).await?;
+            collection::none_condemns(storage, &names, &self.clock, POLL).await?;
+            // What was dropped in place of the former one has to be set again.
+            if record::read::<Pin>(storage, &key).await?.is_some() {
+                return Ok(pin);
+            }
+        }
+        let what = format!("setting the pin {} in {}", pin.name, storage.url());
+        let why = "somebody else removes it each time: see who does, and set it again";
+        Err(StorageError::new(StorageErrorKind::Transient, what, why).into())
     }
 
     /// Every pin, by name; those that have ended too, until a collection removes them.
@@ -109,6 +127,19 @@ pub(crate) async fn all(storage: &dyn Storage) -> Result<Vec<Pin>, RecordError> 
     Ok(pins.into_iter().map(|(_, pin)| pin).collect())
 }
 
-pub(crate) fn key(name: &Name) -> Result<Key, RecordError> {
+/// Removes a pin that has ended, unless it was set anew. Its paths have been announced as those of a collection.
+pub(crate) async fn drop_ended(
+    storage: &dyn Storage,
+    name: &Name,
+    now: Timestamp,
+) -> Result<(), RecordError> {
+    let key = key(name)?;
+    if record::read::<Pin>(storage, &key).await?.is_some_and(|pin| pin.has_ended(now)) {
+        storage.delete(&key).await?;
+    }
+    Ok(())
+}
+
+fn key(name: &Name) -> Result<Key, RecordError> {
     Ok(Key::new(format!("{FOLDER}/{name}.json"))?)
 }

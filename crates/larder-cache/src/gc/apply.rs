@@ -9,6 +9,7 @@
 //! before what they refer to. What cannot be removed keeps what it refers to, and is reported.
 
 mod portion;
+mod tidy;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -30,7 +31,7 @@ use super::{
     snapshot::{ObjectKind, Snapshot},
 };
 use crate::{
-    collection::{self, Announced},
+    collection::Announced,
     last_use::Written,
     lease,
     names::Names,
@@ -70,6 +71,13 @@ impl Default for Pace {
     }
 }
 
+impl Pace {
+    /// The time that a removal takes at most.
+    fn longest(&self) -> SignedDuration {
+        SignedDuration::try_from(self.removal).unwrap_or_default()
+    }
+}
+
 /// A collection could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
@@ -82,6 +90,20 @@ pub enum CollectError {
     /// A name that is none.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// By one of two clocks, everything is older than it is, or younger.
+    #[error(
+        "this machine's clock says {here:.0}, and that of {url} said {there:.0} then, {difference:#}: nobody could tell \
+         what is old, so nothing was removed; set the clock that is wrong (timedatectl), and collect again",
+        difference = apart(*here, *there)
+    )]
+    Clocks {
+        /// The cache.
+        url: String,
+        /// The time here.
+        here: Timestamp,
+        /// The time that something bears that was just written.
+        there: Timestamp,
+    },
 }
 
 /// How far a collection is.
@@ -162,16 +184,17 @@ impl Collector {
         Ok(plan::plan(&snapshot, &known, policy, (self.clock)()))
     }
 
-    /// Looks at the cache, and plans the removal of what is wrong; says also what of it stays. Changes nothing.
+    /// Plans the removal of what was found to be wrong in a snapshot; says also what of it stays. Changes nothing.
     ///
     /// # Errors
-    /// When the cache or its records cannot be read.
+    /// When the cache's records cannot be read.
     pub async fn plan_wrong(
         &self,
+        snapshot: &Snapshot,
         wrong: &Wrong,
     ) -> Result<(Plan, Vec<StorePathHash>), CollectError> {
-        let (snapshot, known, _) = self.look().await?;
-        Ok(plan::wrong(&snapshot, &known, wrong))
+        let (known, _) = self.records((self.clock)()).await?;
+        Ok(plan::wrong(snapshot, &known, wrong))
     }
 
     /// Carries a plan out, unless it is told to stop: it does so between portions. `progress` is told how far it is.
@@ -184,11 +207,13 @@ impl Collector {
         plan: &Plan,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Outcome, CollectError> {
+        self.compare_clocks().await?;
         self.tidy(plan).await?;
         let mut outcome = Outcome::default();
         let total = plan.paths.len() + plan.nars.len() + plan.objects.len();
         let mut done = 0;
-        for removals in [&plan.paths, &plan.nars, &plan.objects] {
+        // Records of uploads that broke off go before their NARs: what is recorded still then is needed.
+        for removals in [&plan.paths, &plan.objects, &plan.nars] {
             for portion in removals.chunks(self.pace.portion.max(1)) {
                 if self.stop.is_cancelled() {
                     outcome.left = total - done;
@@ -210,12 +235,17 @@ impl Collector {
     /// if the lease is gone.
     async fn look(&self) -> Result<(Snapshot, Known, Looked), CollectError> {
         let now = (self.clock)();
+        let (known, looked) = self.records(now).await?;
+        let (_, snapshot) = self.index.refresh(&*self.storage, now, self.pace.parallel).await?;
+        Ok((snapshot, known, looked))
+    }
+
+    async fn records(&self, now: Timestamp) -> Result<(Known, Looked), CollectError> {
         let storage = &*self.storage;
         let held = lease::held(storage, now).await?;
         let pins = pin::all(storage).await?;
         let mut written = Written::read(storage).await?;
         let noted = orphans::read(storage).await?;
-        let (_, snapshot) = self.index.refresh(storage, now, self.pace.parallel).await?;
         let (ended, lasting): (Vec<_>, Vec<_>) =
             pins.into_iter().partition(|pin| pin.has_ended(now));
         let hashes = |pin: &pin::Pin| pin.paths.iter().map(|path| path.hash()).collect::<Vec<_>>();
@@ -229,32 +259,7 @@ impl Collector {
             uses: written.uses(),
             orphans: noted.since.clone(),
         };
-        Ok((snapshot, known, Looked { written, noted, ended }))
-    }
-
-    /// Puts the records in order: notes orphans, forgets what is not true any more, removes what others
-    /// left.
-    async fn tidy(&mut self, plan: &Plan) -> Result<(), CollectError> {
-        let (snapshot, _, looked) = self.look().await?;
-        let storage = Arc::clone(&self.storage);
-        let needed: HashSet<NarFile> =
-            snapshot.paths().iter().filter_map(|entry| entry.nar).collect();
-        let is_orphan = |nar: &NarFile| snapshot.nar(nar).is_some() && !needed.contains(nar);
-        let id = self.next();
-        looked.noted.compact(&*storage, &id, is_orphan).await?;
-        let orphans: Vec<NarFile> =
-            plan.orphans.iter().filter(|nar| is_orphan(nar)).copied().collect();
-        let id = self.next();
-        orphans::note(&*storage, &id, (self.clock)(), &orphans).await?;
-        let is_there = |path: &StorePathHash| snapshot.position(path).is_some();
-        let id = self.next();
-        looked.written.compact(&*storage, &id, is_there).await?;
-        for pin in &looked.ended {
-            storage.delete(&pin::key(&pin.name)?).await.map_err(RecordError::from)?;
-        }
-        let now = (self.clock)();
-        lease::sweep(&*storage, now).await?;
-        Ok(collection::sweep(&*storage, now).await?)
+        Ok((known, Looked { written, noted, ended }))
     }
 
     async fn paths(
@@ -376,10 +381,14 @@ impl Collector {
     }
 
     async fn look_again(&self) -> Result<(Snapshot, Known, Looked), CollectError> {
+        self.settle().await;
+        self.look().await
+    }
+
+    async fn settle(&self) {
         if !self.pace.settling.is_zero() {
             tokio::time::sleep(self.pace.settling).await;
         }
-        self.look().await
     }
 
     /// Removes these, as far as the announcement lasts. The NARs that lose their last narinfo by it are noted
@@ -401,8 +410,7 @@ impl Collector {
                 announced.during(noted).await??;
                 orphans.noted_until = Some(end);
             }
-            let time = SignedDuration::try_from(self.pace.removal).unwrap_or_default();
-            let in_time = announced.has(time) && announced.latest_end() == end;
+            let in_time = announced.has(self.pace.longest()) && announced.latest_end() == end;
             let this = &*self;
             let work = some.iter().map(|(removal, position)| async move {
                 let result = if in_time { this.remove_one(&removal.what).await } else { Err(None) };
@@ -473,6 +481,11 @@ fn orphaned(snapshot: &Snapshot, confirmed: &HashSet<StorePathHash>) -> Vec<NarF
         side.extend(entry.nar);
     }
     going.difference(&staying).copied().collect()
+}
+
+/// How far two times are apart, to the second.
+fn apart(one: Timestamp, other: Timestamp) -> SignedDuration {
+    SignedDuration::from_secs(one.duration_since(other).as_secs().abs())
 }
 
 type Removed<'a> = (&'a Removal, usize, Result<(), Option<StorageError>>);

@@ -169,7 +169,7 @@ impl Checker {
         let mut found = Found {
             paths: snapshot.paths().len(),
             nars: snapshot.nars().len(),
-            orphans: orphans(snapshot),
+            orphans: snapshot.orphans().copied().collect(),
             ..Found::default()
         };
         let foreign = snapshot.objects().iter().filter(|it| it.kind == ObjectKind::Foreign);
@@ -214,13 +214,23 @@ impl Checker {
         drop(looked);
         for (path, referrers) in self.nowhere(&missing, &mut found.unsure).await? {
             for hash in referrers {
-                // Kept in memory, all that refer to an upstream's paths would be very many.
-                if let Ok(Said::Info(info)) = self.said(*hash).await {
-                    found.note(*info, Problem::Reference(path.clone()));
-                }
+                self.lacks(*hash, path, &mut found).await;
             }
         }
         Ok(found)
+    }
+
+    /// Notes that a path refers to another one that is nowhere. Its narinfo is read again: kept in memory, all that
+    /// refer to an upstream's paths would be very many.
+    async fn lacks(&self, hash: StorePathHash, path: &StorePath, found: &mut Found) {
+        match self.said(hash).await {
+            Ok(Said::Info(info)) if info.references.contains(path) => {
+                found.note(*info, Problem::Reference(path.clone()));
+            }
+            // Somebody has written or removed it meanwhile.
+            Ok(_) => {}
+            Err(error) => found.unsure.push(format!("whether {hash} lacks {path}: {error}")),
+        }
     }
 
     /// A path's narinfo, and what is wrong with its NAR as far as it is seen from outside.
@@ -310,16 +320,4 @@ fn is_suspicious(snapshot: &Snapshot, known: &KnownPath) -> bool {
     let fits = |nar: &NarEntry| known.file_size.is_none_or(|said| said == nar.size);
     let is_there = |path: &StorePathHash| *path == known.hash || snapshot.position(path).is_some();
     known.problem.is_some() || !nar.is_some_and(fits) || !known.references.iter().all(is_there)
-}
-
-/// The NAR files that no narinfo leads to.
-fn orphans(snapshot: &Snapshot) -> Vec<NarEntry> {
-    let mut needed = vec![false; snapshot.nars().len()];
-    for nar in snapshot.paths().iter().filter_map(|entry| entry.nar) {
-        if let Some(position) = snapshot.nar_position(&nar) {
-            needed[position] = true;
-        }
-    }
-    let nars = snapshot.nars().iter().zip(needed);
-    nars.filter_map(|(nar, needed)| (!needed).then_some(*nar)).collect()
 }

@@ -7,6 +7,7 @@
 mod contents;
 mod known;
 mod refresh;
+mod row;
 mod table;
 
 use std::{
@@ -19,7 +20,7 @@ use larder_formats::store_path::StoreDir;
 use rusqlite::Connection;
 use tokio::task::spawn_blocking;
 
-pub use self::table::KnownPath;
+pub use self::row::KnownPath;
 use self::{refresh::Refresh, table::Table};
 use super::snapshot::Snapshot;
 use crate::storage::{KeyError, Storage, StorageError};
@@ -91,6 +92,9 @@ impl Index {
         let table = match opened {
             Ok(Some(table)) => table,
             Err(error) if table::is_busy(&error) => return Err(IndexError::InUse(path.to_owned())),
+            Err(source) if !table::is_damage(&source) => {
+                return Err(IndexError::Sqlite { path: path.to_owned(), source });
+            }
             Ok(None) | Err(_) => {
                 table::remove(path)
                     .map_err(|source| IndexError::Io { path: path.to_owned(), source })?;

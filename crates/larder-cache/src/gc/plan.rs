@@ -182,16 +182,13 @@ pub fn confirmed_nars(
     known: &Known,
     condemned: &HashMap<NarFile, Timestamp>,
 ) -> Vec<NarFile> {
-    let needs = Needs::of(snapshot);
     let staged: HashSet<NarFile> = snapshot.objects().iter().filter_map(staged_nar).collect();
-    let nars = snapshot.nars().iter().enumerate();
-    let may_go = nars.filter(|(position, nar)| {
-        needs.by_nar[*position] == 0
-            && condemned.get(&nar.file) == Some(&nar.written)
+    let may_go = snapshot.orphans().filter(|nar| {
+        condemned.get(&nar.file) == Some(&nar.written)
             && !known.held.nars.contains(&nar.file)
             && !staged.contains(&nar.file)
     });
-    may_go.map(|(_, nar)| nar.file).collect()
+    may_go.map(|nar| nar.file).collect()
 }
 
 /// Marks what pins and leases reach, and what those paths reach that are roots for another reason.
@@ -212,17 +209,11 @@ struct Needs {
 
 impl Needs {
     fn of(snapshot: &Snapshot) -> Self {
-        let mut needs = Self { by_nar: vec![0; snapshot.nars().len()], size: 0 };
-        for entry in snapshot.paths() {
-            needs.size += entry.size;
-            if let Some(nar) = entry.nar.and_then(|nar| snapshot.nar_position(&nar)) {
-                if needs.by_nar[nar] == 0 {
-                    needs.size += snapshot.nars()[nar].size;
-                }
-                needs.by_nar[nar] += 1;
-            }
-        }
-        needs
+        let by_nar = snapshot.needs();
+        let needed = snapshot.nars().iter().zip(&by_nar).filter(|(_, needed)| **needed > 0);
+        let paths: u64 = snapshot.paths().iter().map(|entry| entry.size).sum();
+        let size = paths + needed.map(|(nar, _)| nar.size).sum::<u64>();
+        Self { by_nar, size }
     }
 
     fn without(&mut self, snapshot: &Snapshot, position: usize) {
@@ -259,12 +250,10 @@ impl Rest<'_> {
     /// NARs that nothing needs. Those of paths that go in this plan are not among them: they are noted
     /// when these go.
     fn nars(&self, plan: &mut Plan) {
-        let needs = Needs::of(self.snapshot);
         let young = self.snapshot.objects().iter().filter(|object| self.is_young(object.written));
         let staged: HashSet<NarFile> = young.filter_map(staged_nar).collect();
-        for (nar, needed) in self.snapshot.nars().iter().zip(&needs.by_nar) {
-            let spared = *needed > 0
-                || self.is_young(nar.written)
+        for nar in self.snapshot.orphans() {
+            let spared = self.is_young(nar.written)
                 || self.known.held.nars.contains(&nar.file)
                 || staged.contains(&nar.file);
             match self.known.orphans.get(&nar.file) {

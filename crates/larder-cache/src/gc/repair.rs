@@ -158,8 +158,10 @@ impl Repair {
         let left = found.broken.values().filter(|broken| !is_mended(broken));
         let left: BTreeMap<_, _> = left.map(|broken| (broken.hash, broken.clone())).collect();
         let wrong = wrong(&left, found);
-        let (remove, stays) = self.collector.plan_wrong(&wrong).await?;
-        Ok(Remedies { send, secrets, remove, stays: self.staying(&stays, left).await? })
+        let snapshot = self.checker.look().await?;
+        let (remove, stays) = self.collector.plan_wrong(&snapshot, &wrong).await?;
+        let stays = self.staying(&snapshot, &stays, left).await?;
+        Ok(Remedies { send, secrets, remove, stays })
     }
 
     /// Does it. `contents`: whether NARs were read for `found`; those of what was wrong are then read again.
@@ -173,27 +175,28 @@ impl Repair {
         watch: &Watch<'_>,
     ) -> Result<Repaired, RepairError> {
         let mut repaired = Repaired::default();
-        let found = match self.to_send(&found).await? {
-            None => found,
-            Some(plan) => {
-                let sent = tokio::select! {
-                    sent = self.send(plan, watch, &mut repaired) => sent,
-                    () = self.stop.cancelled() => Err(RepairError::Stopped),
-                };
-                if let Some(push) = &self.push {
-                    // What we hold ourselves is not to keep us from removing what could not be mended.
-                    push.to.release().await;
-                }
-                sent?;
-                self.check_again(&found, contents).await?
+        if let Some(plan) = self.to_send(&found).await? {
+            let sent = tokio::select! {
+                sent = self.send(plan, watch, &mut repaired) => sent,
+                () = self.stop.cancelled() => Err(RepairError::Stopped),
+            };
+            if let Some(push) = &self.push {
+                // What we hold ourselves is not to keep us from removing what could not be mended.
+                push.to.release().await;
             }
-        };
-        let (plan, stays) = self.collector.plan_wrong(&wrong(&found.broken, &found)).await?;
+            sent?;
+        }
+        // To find out what is wrong may have taken hours, and others mend meanwhile. What they write after this look
+        // is spared.
+        let snapshot = self.checker.look().await?;
+        let found = self.check_again(&snapshot, &found, contents).await?;
+        let wrong = wrong(&found.broken, &found);
+        let (plan, stays) = self.collector.plan_wrong(&snapshot, &wrong).await?;
         if !plan.paths.is_empty() || !plan.nars.is_empty() {
             repaired.removed = self.collector.apply(&plan, watch.removing).await?;
         }
         repaired.plan = plan;
-        repaired.stays = self.staying(&stays, found.broken).await?;
+        repaired.stays = self.staying(&snapshot, &stays, found.broken).await?;
         repaired.unsure = found.unsure;
         Ok(repaired)
     }
@@ -254,16 +257,20 @@ impl Repair {
     }
 
     /// Looks again at everything that is looked at without reading it, and reads what was wrong.
-    async fn check_again(&self, before: &Found, contents: bool) -> Result<Found, RepairError> {
-        let snapshot = self.checker.look().await?;
-        let mut found = self.checker.check(&snapshot).await?;
+    async fn check_again(
+        &self,
+        snapshot: &Snapshot,
+        before: &Found,
+        contents: bool,
+    ) -> Result<Found, RepairError> {
+        let mut found = self.checker.check(snapshot).await?;
         if contents {
             let was_wrong =
                 |paths: &[StorePathHash]| paths.iter().any(|path| before.broken.contains_key(path));
             let wanted = |file: &_, paths: &[StorePathHash]| {
                 before.damaged.contains_key(file) || was_wrong(paths)
             };
-            self.checker.read(&snapshot, &mut found, &wanted, &|_| {}).await;
+            self.checker.read(snapshot, &mut found, &wanted, &|_| {}).await;
         }
         // What could not be read then was not read now.
         found.unsure.extend(before.unsure.iter().cloned());
@@ -275,16 +282,16 @@ impl Repair {
     /// What stays, with the pins that keep it.
     async fn staying(
         &self,
+        snapshot: &Snapshot,
         stays: &[StorePathHash],
         mut broken: BTreeMap<StorePathHash, Broken>,
     ) -> Result<Vec<Stays>, RepairError> {
         if stays.is_empty() {
             return Ok(Vec::new());
         }
-        let snapshot = self.checker.look().await?;
         let pins = pin::all(&**self.checker.cache.storage()).await?;
         let reached: Vec<(Name, Vec<bool>)> =
-            pins.into_iter().map(|pin| (pin.name.clone(), reached(&snapshot, &pin))).collect();
+            pins.into_iter().map(|pin| (pin.name.clone(), reached(snapshot, &pin))).collect();
         let stays = stays.iter().filter_map(|hash| {
             let broken = broken.remove(hash)?;
             let position = snapshot.position(hash);

@@ -126,6 +126,24 @@ impl Snapshot {
         self.by_file.get(file).map(|position| *position as usize)
     }
 
+    /// How many paths need each NAR's file, by its place among [`Snapshot::nars`].
+    #[must_use]
+    pub fn needs(&self) -> Vec<u32> {
+        let mut needs = vec![0; self.nars.len()];
+        for nar in self.paths.iter().filter_map(|entry| entry.nar) {
+            if let Some(position) = self.nar_position(&nar) {
+                needs[position] += 1;
+            }
+        }
+        needs
+    }
+
+    /// The NAR files that no narinfo leads to.
+    pub fn orphans(&self) -> impl Iterator<Item = &NarEntry> {
+        let nars = self.nars.iter().zip(self.needs());
+        nars.filter_map(|(nar, needed)| (needed == 0).then_some(nar))
+    }
+
     /// The places of a path's references: those that are there, without itself.
     pub fn references(&self, position: usize) -> impl Iterator<Item = usize> + '_ {
         let end = self.starts.get(position + 1).copied().unwrap_or_default();

@@ -24,7 +24,9 @@ use larder_nix::{
     read_ahead::{self, Blocking},
 };
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2},
+    fs::{
+        CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fcntl_getfl, fcntl_setfl, fstat, openat2,
+    },
     io::Errno,
 };
 use tempfile::NamedTempFile;
@@ -219,9 +221,24 @@ impl Storage for Directory {
         key: &Key,
         range: Range<u64>,
     ) -> Result<Option<ObjectStream>, StorageError> {
-        let Some(Opened { size, read }) = self.open(key).await? else { return Ok(None) };
+        let Some((file, Object { size, .. })) = self.found(key).await? else { return Ok(None) };
         range::check(&range, size, || self.what("reading", key))?;
-        Ok(Some(read(range)))
+        // Whoever uses an object opens it or follows a link to it. Here it is looked at, by a check that looks at all
+        // others too: the system is asked not to note that, which it grants to a file's owner.
+        if let Ok(flags) = fcntl_getfl(&file) {
+            let _ = fcntl_setfl(&file, flags | OFlags::NOATIME);
+        }
+        let (this, key) = (self.clone(), key.clone());
+        Ok(Some(contents(file, range, move || this.what("reading", &key))))
+    }
+
+    async fn follow(&self, link: &str, from: u64) -> Result<Option<ObjectStream>, StorageError> {
+        let no_key = |error| {
+            let what = format!("reading {link:?} in {}", self.url);
+            StorageError::new(StorageErrorKind::Permanent, what, error)
+        };
+        let opened = self.open(&Key::new(link).map_err(no_key)?).await?;
+        Ok(opened.map(|Opened { size, read }| read(from.min(size)..size)))
     }
 
     async fn open(&self, key: &Key) -> Result<Option<Opened>, StorageError> {

@@ -247,8 +247,11 @@ fn as_opendal(error: std::io::Error) -> opendal::Error {
     }
 }
 
+/// A listing tells the time to the millisecond in many stores, a look at one object to the second in all: so both are
+/// told to the second, or no object would look unchanged.
 fn object(metadata: &Metadata) -> Object {
     let modified = metadata.last_modified().map(opendal::raw::Timestamp::into_inner);
+    let modified = modified.and_then(|time| Timestamp::from_second(time.as_second()).ok());
     Object {
         size: metadata.content_length(),
         modified: modified.unwrap_or(Timestamp::UNIX_EPOCH),

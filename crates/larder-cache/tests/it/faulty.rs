@@ -50,6 +50,8 @@ pub(crate) enum Fate {
     FailsAfter(Duration),
     /// Some of a listing comes, and then an error; anything else fails.
     BreaksOff,
+    /// A listing tells everything twice; anything else is done once.
+    Twice,
 }
 
 impl Fate {
@@ -134,7 +136,7 @@ impl Faulty {
         let of_all = self.fates.lock().unwrap().get(&asked).copied();
         let rule = Arc::clone(&self.rule.lock().unwrap());
         match of_all.unwrap_or_else(|| rule(asked, key)) {
-            Fate::Done => work.await,
+            Fate::Done | Fate::Twice => work.await,
             Fate::Late(before, after) => {
                 turns(before).await;
                 let done = work.await;
@@ -177,11 +179,17 @@ impl Faulty {
         let this = self.clone();
         let listed = async move {
             let all = async { Ok(entries.collect::<Vec<_>>().await) };
-            let breaks_off = this.fates.lock().unwrap().get(&Asked::List) == Some(&Fate::BreaksOff);
-            if breaks_off {
+            let fate = this.fates.lock().unwrap().get(&Asked::List).copied();
+            if fate == Some(Fate::BreaksOff) {
                 let mut some = all.await?;
                 some.push(Err(error(StorageErrorKind::Transient)));
                 return Ok(stream::iter(some));
+            }
+            if fate == Some(Fate::Twice) {
+                let all = all.await?;
+                return Ok(stream::iter(
+                    all.iter().cloned().chain(all.clone()).collect::<Vec<_>>(),
+                ));
             }
             this.meet((Asked::List, None), all).await.map(stream::iter)
         };

@@ -1,6 +1,7 @@
 //! Collection: what a plan takes and leaves, what the index knows, and what others do meanwhile.
 
 mod apply;
+mod buckets;
 mod check;
 mod damaged;
 pub(crate) mod index;

@@ -35,10 +35,10 @@ impl<K> Default for Known<K> {
 }
 
 impl<K: Eq + Hash> Known<K> {
-    /// Adds a row that is in the file.
-    pub(super) fn add(&mut self, about: K, row: Row) {
+    /// Adds a row that is in the file. Says whether it is the first one about that.
+    pub(super) fn add(&mut self, about: K, row: Row) -> bool {
         self.next = self.next.max(row.id + 1);
-        self.rows.insert(about, row);
+        self.rows.insert(about, row).is_none()
     }
 
     /// Whether an object's row still holds. If so, it was seen in this refresh.

@@ -57,6 +57,8 @@ enum Listed {
 enum Read {
     Narinfo(StorePathHash, Said),
     Other(Target),
+    /// It cannot be read, now at least, and nothing depends on it.
+    Nothing(ObjectKind),
 }
 
 impl<'a> Refresh<'a> {
@@ -96,7 +98,10 @@ impl<'a> Refresh<'a> {
             return Ok(());
         }
         let number = self.number;
-        let unread = self.index.with(move |table| Ok(table.unread(number, small))).await?;
+        let mut unread = self.index.with(move |table| Ok(table.unread(number, small))).await?;
+        // What was written anew meanwhile may be listed twice.
+        unread.sort_unstable_by(|(_, one), (_, other)| one.key.cmp(&other.key));
+        unread.dedup_by(|(_, one), (_, other)| one.key == other.key);
         if unread.is_empty() {
             return Ok(());
         }
@@ -108,6 +113,7 @@ impl<'a> Refresh<'a> {
             match read {
                 Read::Narinfo(hash, said) => narinfos.push((hash, entry.object, said)),
                 Read::Other(target) => others.push((target, entry)),
+                Read::Nothing(kind) => self.listed.object(listed(entry, kind)),
             }
         }
         self.done.read += (narinfos.len() + others.len()) as u64;
@@ -130,19 +136,31 @@ impl<'a> Refresh<'a> {
                 written: object.modified,
                 accessed: object.accessed,
             }),
-            Listed::Object(kind) => self.listed.object(ObjectEntry {
-                key,
-                kind,
-                size: object.size,
-                written: object.modified,
-            }),
+            Listed::Object(kind) => self.listed.object(listed(Entry { key, object }, kind)),
         }
         None
     }
 
     /// Reads an object; nothing if it has gone since it was listed.
     async fn read(&self, small: Small, entry: Entry) -> Result<Option<(Read, Entry)>, IndexError> {
-        let Some(text) = self.storage.get(&entry.key, LIMIT).await? else { return Ok(None) };
+        let nothing = match small {
+            Small::Narinfo(_) => None,
+            Small::Realisation => Some(ObjectKind::Realisation(None)),
+            Small::Debuginfo => Some(ObjectKind::Debuginfo(None)),
+        };
+        if let Some(kind) = nothing
+            && entry.object.size > LIMIT as u64
+        {
+            return Ok(Some((Read::Nothing(kind), entry)));
+        }
+        let text = match (self.storage.get(&entry.key, LIMIT).await, nothing) {
+            (Ok(None), _) => return Ok(None),
+            (Ok(Some(text)), _) => text,
+            (Err(error), Some(kind)) if !error.is_transient() => {
+                return Ok(Some((Read::Nothing(kind), entry)));
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
         let read = match small {
             Small::Narinfo(hash) => {
                 Read::Narinfo(hash, contents::narinfo(hash, &text, &self.index.store_dir))
@@ -152,6 +170,10 @@ impl<'a> Refresh<'a> {
         };
         Ok(Some((read, entry)))
     }
+}
+
+fn listed(Entry { key, object }: Entry, kind: ObjectKind) -> ObjectEntry {
+    ObjectEntry { key, kind, size: object.size, written: object.modified }
 }
 
 /// What lies at a key. Nothing for what is no concern of a collection's.

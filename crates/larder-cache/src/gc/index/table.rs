@@ -2,19 +2,16 @@
 
 use std::{hash::Hash, io, path::Path, time::Duration};
 
-use jiff::Timestamp;
-use larder_formats::{
-    nar_file::NarFile,
-    store_path::{StoreDir, StorePath, StorePathHash},
-};
+use larder_formats::store_path::{StoreDir, StorePathHash};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params, types::FromSqlError};
 
 use super::{
     contents::{Said, Target},
-    known::{self, Known, Stamp},
+    known::{Known, Stamp},
+    row::{self, KnownPath},
 };
 use crate::{
-    gc::snapshot::{ObjectEntry, ObjectKind, PathEntry, Snapshot, SnapshotBuilder},
+    gc::snapshot::{Snapshot, SnapshotBuilder},
     storage::{Entry, Key, Object},
 };
 
@@ -53,28 +50,27 @@ pub(super) fn open(
     if ours.optional()?.is_none() {
         return Ok(None);
     }
-    let paths = known(&connection, "SELECT id, size, modified, settled, hash FROM paths", |row| {
-        row.get(4).map(StorePathHash::from_bytes)
+    let paths = known(&connection, (row::PATH, "paths"), |row| {
+        row::known_path(row)?;
+        Ok(row::path(row)?.hash)
     })?;
-    let objects =
-        known(&connection, "SELECT id, size, modified, settled, key FROM objects", |row| {
-            let key = Key::new(row.get_ref(4)?.as_str()?);
-            key.map_err(|error| FromSqlError::other(error).into())
-        })?;
+    let objects = known(&connection, (row::OBJECT, "objects"), |row| Ok(row::object(row)?.key))?;
     Ok(Some(Table { connection, paths, objects, refresh: 0 }))
 }
 
+/// The rows of a table. Two about the same are damage: one of them would never be found again.
 fn known<K: Eq + Hash>(
     connection: &Connection,
-    sql: &str,
+    (columns, table): (&str, &str),
     about: impl Fn(&Row<'_>) -> rusqlite::Result<K>,
 ) -> rusqlite::Result<Known<K>> {
     let mut known = Known::default();
-    let mut statement = connection.prepare(sql)?;
+    let mut statement = connection.prepare(&format!("SELECT {columns} FROM {table}"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let (id, size, modified, settled) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-        known.add(about(row)?, known::Row { id, size, modified, settled, seen: 0 });
+        if !known.add(about(row)?, row::known(row)?) {
+            return Err(FromSqlError::InvalidType.into());
+        }
     }
     Ok(known)
 }
@@ -111,6 +107,23 @@ pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(code, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
+/// Whether the file is not what we wrote. A disk that is full, say, is no reason to throw it away.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _) => matches!(
+            failure.code,
+            // The last is a table or a column that is not there.
+            ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt | ErrorCode::Unknown
+        ),
+        rusqlite::Error::SqlInputError { .. }
+        | rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::Utf8Error(..) => true,
+        _ => false,
+    }
+}
+
 /// Removes a file that cannot be used, and what belongs to it.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     for suffix in ["", "-wal", "-shm", "-journal"] {
@@ -133,25 +146,6 @@ pub(super) enum Small {
     Narinfo(StorePathHash),
     Realisation,
     Debuginfo,
-}
-
-/// A path's narinfo, for a check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownPath {
-    /// Its place in the index.
-    pub place: i64,
-    /// The path's hash part.
-    pub hash: StorePathHash,
-    /// The path.
-    pub path: Option<StorePath>,
-    /// The file of its NAR.
-    pub nar: Option<NarFile>,
-    /// Bytes in that file, as the narinfo says.
-    pub file_size: Option<u64>,
-    /// The hash parts of its references, its own among them where it has one.
-    pub references: Vec<StorePathHash>,
-    /// What is wrong with the narinfo.
-    pub problem: Option<String>,
 }
 
 impl Table {
@@ -210,7 +204,9 @@ impl Table {
             written.push((hash, row));
         }
         transaction.commit()?;
-        written.into_iter().for_each(|(hash, row)| self.paths.add(hash, row));
+        for (hash, row) in written {
+            self.paths.add(hash, row);
+        }
         Ok(())
     }
 
@@ -224,7 +220,7 @@ impl Table {
         let mut written = Vec::with_capacity(rows.len());
         for (target, Entry { key, object }) in rows {
             let row = self.objects.next(&key, &object, stamp);
-            let (kind, target) = text_of(target);
+            let (kind, target) = row::text_of(target);
             transaction
                 .prepare_cached(
                     "INSERT OR REPLACE INTO objects (id, key, size, modified, settled, kind, target)
@@ -242,7 +238,9 @@ impl Table {
             written.push((key, row));
         }
         transaction.commit()?;
-        written.into_iter().for_each(|(key, row)| self.objects.add(key, row));
+        for (key, row) in written {
+            self.objects.add(key, row);
+        }
         Ok(())
     }
 
@@ -266,79 +264,27 @@ impl Table {
 
     /// Adds what it has to what was listed.
     pub(super) fn snapshot(&self, mut builder: SnapshotBuilder) -> rusqlite::Result<Snapshot> {
-        let sql = "SELECT hash, size, modified, path, nar, deriver, refs FROM paths";
-        let mut statement = self.connection.prepare(sql)?;
+        let mut statement = self.connection.prepare(&format!("SELECT {} FROM paths", row::PATH))?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let entry = PathEntry {
-                hash: StorePathHash::from_bytes(row.get(0)?),
-                size: row.get(1)?,
-                written: time(row.get(2)?),
-                path: parsed(row, 3)?,
-                nar: nar_file(row, 4)?,
-                deriver: row.get::<_, Option<[u8; 20]>>(5)?.map(StorePathHash::from_bytes),
-            };
-            let (references, _) = row.get_ref(6)?.as_blob()?.as_chunks::<20>();
-            builder.path(entry, references.iter().copied().map(StorePathHash::from_bytes));
+            builder.path(row::path(row)?, row::references(row)?);
         }
-        let sql = "SELECT key, size, modified, kind, target FROM objects";
-        let mut statement = self.connection.prepare(sql)?;
+        let mut statement =
+            self.connection.prepare(&format!("SELECT {} FROM objects", row::OBJECT))?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let kind = kind_of(row.get_ref(3)?.as_str()?, row.get_ref(4)?.as_str_or_null()?);
-            if let (Ok(key), Some(kind)) = (Key::new(row.get_ref(0)?.as_str()?), kind) {
-                let (size, written) = (row.get(1)?, time(row.get(2)?));
-                builder.object(ObjectEntry { key, kind, size, written });
-            }
+            builder.object(row::object(row)?);
         }
         Ok(builder.finish())
     }
 
     pub(super) fn known_paths(&self, after: Option<i64>) -> rusqlite::Result<Vec<KnownPath>> {
-        let sql = "SELECT id, hash, path, nar, file_size, refs, problem FROM paths
-                   WHERE ?1 IS NULL OR id > ?1 ORDER BY id LIMIT ?2";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map(params![after, PORTION], |row| {
-            let (references, _) = row.get_ref(5)?.as_blob()?.as_chunks::<20>();
-            Ok(KnownPath {
-                place: row.get(0)?,
-                hash: StorePathHash::from_bytes(row.get(1)?),
-                path: parsed(row, 2)?,
-                nar: nar_file(row, 3)?,
-                file_size: row.get(4)?,
-                references: references.iter().copied().map(StorePathHash::from_bytes).collect(),
-                problem: row.get(6)?,
-            })
-        })?;
+        let sql = format!(
+            "SELECT {} FROM paths WHERE ?1 IS NULL OR id > ?1 ORDER BY id LIMIT ?2",
+            row::PATH
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let rows = statement.query_map(params![after, PORTION], row::known_path)?;
         rows.collect()
     }
-}
-
-fn time(micros: i64) -> Timestamp {
-    Timestamp::from_microsecond(micros).unwrap_or_default()
-}
-
-fn parsed(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<StorePath>> {
-    let text = row.get_ref(column)?.as_str_or_null()?;
-    Ok(text.and_then(|text| text.parse().ok()))
-}
-
-fn nar_file(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<NarFile>> {
-    Ok(row.get_ref(column)?.as_str_or_null()?.and_then(NarFile::parse))
-}
-
-/// What an object says as the file has it.
-fn text_of(target: Target) -> (&'static str, Option<String>) {
-    match target {
-        Target::Realisation(path) => ("realisation", path.map(|path| path.to_string())),
-        Target::Debuginfo(nar) => ("debuginfo", nar.map(|nar| nar.to_string())),
-    }
-}
-
-fn kind_of(kind: &str, target: Option<&str>) -> Option<ObjectKind> {
-    Some(match kind {
-        "realisation" => ObjectKind::Realisation(target.and_then(|text| text.parse().ok())),
-        "debuginfo" => ObjectKind::Debuginfo(target.and_then(NarFile::parse)),
-        _ => return None,
-    })
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use larder_formats::{nar_file::NarFile, store_path::StorePathHash};
 
-use super::{Known, Needs, Plan, Reason, Removal, What, kept, order};
+use super::{Known, Needs, Plan, Reason, Removal, What, kept, order, staged_nar};
 use crate::gc::snapshot::Snapshot;
 
 /// What a check found that cannot be mended.
@@ -69,6 +69,7 @@ pub fn wrong(snapshot: &Snapshot, known: &Known, wrong: &Wrong) -> (Plan, Vec<St
     }
     plan.size_after = needs.size;
     plan.nars = nars(snapshot, &needs, &wrong.nars);
+    plan.objects = records(snapshot, &plan.nars);
     (plan, stay.into_iter().map(|position| snapshot.paths()[position].hash).collect())
 }
 
@@ -80,6 +81,24 @@ fn nars(snapshot: &Snapshot, needs: &Needs, wrong: &HashSet<NarFile>) -> Vec<Rem
         what: What::Nar(nar.file),
         size: nar.size,
         written: nar.written,
+        reason: Reason::Wrong,
+    })
+    .collect()
+}
+
+/// What was recorded of those when they were uploaded: it is not so any more.
+fn records(snapshot: &Snapshot, nars: &[Removal]) -> Vec<Removal> {
+    let file = |removal: &Removal| match removal.what {
+        What::Nar(file) => Some(file),
+        What::Path(..) | What::Object(..) => None,
+    };
+    let nars: HashSet<NarFile> = nars.iter().filter_map(file).collect();
+    let objects = snapshot.objects().iter();
+    let go = objects.filter(|object| staged_nar(object).is_some_and(|nar| nars.contains(&nar)));
+    go.map(|object| Removal {
+        what: What::Object(object.key.clone(), object.kind),
+        size: object.size,
+        written: object.written,
         reason: Reason::Wrong,
     })
     .collect()

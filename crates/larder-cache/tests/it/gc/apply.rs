@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use jiff::SignedDuration;
 use larder_cache::{
     gc::{
@@ -16,6 +17,7 @@ use larder_cache::{
     storage::{Storage, StorageErrorKind},
 };
 use larder_formats::store_path::StoreDir;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -26,7 +28,7 @@ use super::{
 };
 use crate::{
     clock::Hand,
-    faulty::Faulty,
+    faulty::{Asked, Fate, Faulty},
     memory::Memory,
     storage::{all_keys, key},
 };
@@ -263,6 +265,99 @@ async fn a_pin_that_has_ended_counts_as_a_use_until_then() {
     assert_eq!(collect(arc(&place), &hand, "one").await.1.paths, 2);
     assert_eq!(left(&place).await.0, [1, 2]);
     assert_eq!(pins.list().await.unwrap(), []);
+}
+
+/// A pin that had ended when a collection looked, and was set anew before the collection came to drop it.
+#[tokio::test]
+async fn a_pin_that_was_set_anew_meanwhile_stays() {
+    let (hand, memory) = cache().await;
+    let pins = Pins::new(arc(&memory), hand.clock());
+    let until = hand.now() - days(1);
+    drop(pins.add("x".parse().unwrap(), vec![path(2)], Some(until)).await.unwrap());
+    let place = Arc::new(Faulty::new(memory.clone()));
+    let pins = std::sync::Mutex::new(Some(pins));
+    place.obey(move |asked, key| {
+        // The use that comes of the pin is written down just before.
+        if asked == Asked::Put
+            && key.is_some_and(|key| key.is_below(".larder/used"))
+            && let Some(pins) = pins.lock().unwrap().take()
+        {
+            let added = pins.add("x".parse().unwrap(), vec![path(2)], None);
+            drop(added.now_or_never().unwrap().unwrap());
+        }
+        Fate::Done
+    });
+    let (_, outcome) = collect(place, &hand, "one").await;
+    assert_eq!((outcome.paths, left(&memory).await.0), (2, vec![1, 2]));
+    assert_eq!(larder_keys(&memory).await.iter().filter(|it| it.contains("pins")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_pin_that_is_dropped_while_it_is_set_is_set_again() {
+    let (hand, memory) = cache().await;
+    let place = Faulty::new(memory.clone());
+    let taken = std::sync::atomic::AtomicUsize::new(0);
+    let pin = key(".larder/pins/x.json");
+    let behind = memory.clone();
+    place.obey(move |asked, _| {
+        if asked == Asked::List && taken.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 1 {
+            behind.take(&pin);
+        }
+        Fate::Done
+    });
+    let pins = Pins::new(Arc::new(place), hand.clock());
+    let pin = pins.add("x".parse().unwrap(), vec![path(2)], None).await.unwrap();
+    assert_eq!(pins.list().await.unwrap(), [pin]);
+}
+
+/// The drop of the former pin is on its way, and the new one is of other paths.
+#[tokio::test(start_paused = true)]
+async fn who_sets_a_pin_waits_until_the_former_one_is_dropped() {
+    let (hand, memory) = cache().await;
+    let pins = Pins::new(arc(&memory), hand.clock());
+    let until = hand.now() - days(1);
+    drop(pins.add("x".parse().unwrap(), vec![path(2)], Some(until)).await.unwrap());
+    let place = Arc::new(Faulty::new(memory.clone()));
+    let dropping = Arc::new(Notify::new());
+    let told = Arc::clone(&dropping);
+    place.obey(move |asked, key| match (asked, key) {
+        (Asked::Delete, Some(key)) if key.is_below(".larder/pins") => {
+            told.notify_one();
+            Fate::Late(200, 0)
+        }
+        _ => Fate::Done,
+    });
+    let collecting = tokio::spawn({
+        let hand = hand.clone();
+        async move { collect(place, &hand, "one").await.1 }
+    });
+    dropping.notified().await;
+    let pin = pins.add("x".parse().unwrap(), vec![path(4)], None).await.unwrap();
+    collecting.await.unwrap();
+    assert_eq!(pins.list().await.unwrap(), [pin]);
+}
+
+#[tokio::test]
+async fn a_collector_whose_clock_is_wrong_removes_nothing() {
+    for (wrong_by, says) in [(days(400), "9600h"), (HOUR * -1, "1h"), (HOUR / 10, "6m")] {
+        let (hand, place) = cache().await;
+        let pins = Pins::new(arc(&place), hand.clock());
+        let until = hand.now() + days(1);
+        drop(pins.add("x".parse().unwrap(), vec![path(2)], Some(until)).await.unwrap());
+        let before = (all_keys(&place).await, larder_keys(&place).await);
+        let theirs = Hand::new();
+        theirs.turn(hand.now().duration_since(theirs.now()) + wrong_by);
+        let mut collector = collector(arc(&place), &theirs, "one", Pace::default());
+        let plan = collector.plan(&UNUSED).await.unwrap();
+        assert!(!plan.paths.is_empty());
+        let error = collector.apply(&plan, &|_| {}).await.unwrap_err().to_string();
+        assert!(error.contains(says) && error.contains("set the clock"), "{error}");
+        assert_eq!((all_keys(&place).await, larder_keys(&place).await), before);
+    }
+    let (hand, place) = cache().await;
+    let theirs = Hand::new();
+    theirs.turn(hand.now().duration_since(theirs.now()) + HOUR / 15);
+    assert_eq!(collect(arc(&place), &theirs, "one").await.1.paths, 4);
 }
 
 async fn larder_keys(place: &dyn Storage) -> Vec<String> {

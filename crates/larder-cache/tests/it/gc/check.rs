@@ -1,18 +1,28 @@
 //! Checks: every kind of damage is found, nothing else is called damage, and nothing is changed.
 
-use std::sync::Arc;
+use std::{
+    fs::{File, FileTimes},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use futures::TryStreamExt;
 use larder_cache::{
     source::ObjectStorage,
-    storage::{Storage, StorageErrorKind},
+    storage::{Directory, Storage, StorageErrorKind},
     upstream::Upstream,
 };
 use larder_formats::{hash::Sha256, nar_file::NarFile, narinfo::Compression, signature::SecretKey};
-use larder_testkit::Program;
+use larder_testkit::{Program, scratch::scratch};
 
 use super::{
     damaged::{CHAIN, Damage, Damaged, narinfo, store, told},
-    hash, path,
+    hash,
+    index::put,
+    path,
 };
 use crate::{
     faulty::{Asked, Fate, Faulty},
@@ -60,6 +70,29 @@ async fn every_kind_of_damage_is_found_and_only_bytes_have_to_be_read_for_it() {
         assert!(told[0].contains(&word), "{how:?}: {told:?}");
         assert_eq!(all.broken.contains_key(&hash(1)), how != Damage::Gone);
     }
+}
+
+#[tokio::test]
+async fn to_be_checked_is_no_use() {
+    let cache = Damaged::chain().await;
+    let folder = scratch("check");
+    let place: Arc<dyn Storage> = Arc::new(Directory::new(folder.path()));
+    for (at, bytes) in cache.everything().await {
+        put(&*place, &at, bytes.to_vec()).await;
+    }
+    let nar = cache.nar_key(1);
+    let file = File::open(folder.path().join(nar.as_str())).unwrap();
+    let long_ago = file.metadata().unwrap().modified().unwrap() - Duration::from_hours(2400);
+    file.set_times(FileTimes::new().set_accessed(long_ago)).unwrap();
+    let is_used = || file.metadata().unwrap().accessed().unwrap() != long_ago;
+
+    let found = super::damaged::found(&cache.checker(Arc::clone(&place)), true).await;
+    assert_eq!((found.read, found.is_well()), (4, true), "{found:?}");
+    assert!(!is_used());
+    // Whoever reads it to unpack it uses it, as does whoever reads it past us.
+    let follow = place.follow(nar.as_str(), 0).await.unwrap().unwrap();
+    let _: Vec<_> = follow.try_collect().await.unwrap();
+    assert!(is_used());
 }
 
 #[tokio::test]
@@ -119,6 +152,26 @@ async fn what_cannot_be_read_or_judged_is_unsure_and_not_wrong() {
     let found = super::damaged::found(&cache.checker(Arc::new(place)), true).await;
     assert_eq!(told(&found), [""; 0]);
     assert_eq!((found.damaged.len(), found.unsure.len()), (0, 3), "{:?}", found.unsure);
+}
+
+/// The index reads the narinfo, then the check, and once more when its reference is known to be nowhere.
+#[tokio::test]
+async fn what_cannot_be_read_again_is_unsure_and_not_forgotten() {
+    let cache = Damaged::chain().await;
+    cache.damage(1, Damage::Gone).await;
+    let place = Faulty::new(cache.place.clone());
+    let read = AtomicUsize::new(0);
+    place.obey(move |asked, key| match (asked, key) {
+        (Asked::Get, Some(key))
+            if *key == narinfo(2) && read.fetch_add(1, Ordering::SeqCst) >= 2 =>
+        {
+            Fate::Fails(StorageErrorKind::Transient)
+        }
+        _ => Fate::Done,
+    });
+    let found = super::damaged::found(&cache.checker(Arc::new(place)), false).await;
+    assert_eq!((found.broken.len(), found.is_well()), (0, false), "{found:?}");
+    assert!(found.unsure[0].contains(&path(1).to_string()), "{:?}", found.unsure);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use larder_cache::{
         index::{Index, IndexError, Refreshed},
         snapshot::{ObjectKind, Snapshot},
     },
-    storage::Storage,
+    storage::{Storage, StorageErrorKind},
 };
 use larder_formats::{
     hash::Sha256,
@@ -20,7 +20,12 @@ use larder_formats::{
 use larder_testkit::scratch::scratch;
 
 use super::{hash, nar, path};
-use crate::{clock::Hand, memory::Memory, storage::key};
+use crate::{
+    clock::Hand,
+    faulty::{Asked, Fate, Faulty},
+    memory::Memory,
+    storage::key,
+};
 
 /// The narinfo of a path, whose NAR's file has 100 bytes.
 pub(crate) fn narinfo(number: usize, file: NarFile, references: &[usize]) -> String {
@@ -187,6 +192,114 @@ async fn an_index_that_was_thrown_away_or_damaged_is_made_again() {
     let another = Index::open(&file, "s3://another", &StoreDir::default()).unwrap();
     let (done, again) = refreshed(&another, &place, &hand).await;
     assert_eq!((done.read, told(&again)), (4, first));
+}
+
+/// What a row says is looked at when it is opened, and nothing is guessed.
+#[tokio::test]
+async fn an_index_with_a_row_that_was_never_written_is_made_again() {
+    let (hand, folder) = (Hand::new(), scratch("index"));
+    let place = sample(&hand).await;
+    put(&place, "debuginfo/00", format!("{{\"archive\":\"../{}\"}}", nar(1).url())).await;
+    hand.turn(SignedDuration::from_mins(10));
+    let file = folder.path().join("main.sqlite");
+    let first = told(&refreshed(&open(&file).unwrap(), &place, &hand).await.1);
+    for damage in [
+        "UPDATE paths SET refs = x'00' WHERE id = 2",
+        "UPDATE paths SET nar = 'nothing' WHERE id = 2",
+        "UPDATE paths SET nar = CAST(x'ff' AS TEXT) WHERE id = 2",
+        "UPDATE paths SET problem = CAST(x'ff' AS TEXT) WHERE id = 2",
+        "UPDATE paths SET path = 'nothing' WHERE id = 2",
+        "UPDATE paths SET deriver = x'00' WHERE id = 2",
+        "UPDATE paths SET modified = 9223372036854775807 WHERE id = 2",
+        "UPDATE objects SET kind = 'nothing'",
+        "UPDATE objects SET target = 'nothing'",
+        "INSERT INTO paths (hash, size, modified, settled, refs)
+         SELECT hash, size, modified, settled, refs FROM paths WHERE id = 1",
+        "ALTER TABLE objects RENAME COLUMN target TO other",
+        "DROP TABLE about",
+    ] {
+        rusqlite::Connection::open(&file).unwrap().execute_batch(damage).unwrap();
+        let (done, again) = refreshed(&open(&file).unwrap(), &place, &hand).await;
+        assert_eq!((done.read, told(&again)), (4, first.clone()), "{damage}");
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_cannot_be_opened_now_is_kept() {
+    let (hand, folder) = (Hand::new(), scratch("index"));
+    let place = sample(&hand).await;
+    hand.turn(SignedDuration::from_mins(10));
+    let file = folder.path().join("main.sqlite");
+    refreshed(&open(&file).unwrap(), &place, &hand).await;
+    let in_the_way = folder.path().join("main.sqlite-wal");
+    fs::create_dir(&in_the_way).unwrap();
+    let error = open(&file).unwrap_err();
+    assert!(matches!(error, IndexError::Sqlite { .. }), "{error}");
+    fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(refreshed(&open(&file).unwrap(), &place, &hand).await.0.read, 0);
+}
+
+#[tokio::test]
+async fn what_is_listed_twice_is_one() {
+    let (hand, folder) = (Hand::new(), scratch("index"));
+    let place = sample(&hand).await;
+    put(&place, "debuginfo/00", format!("{{\"archive\":\"../{}\"}}", nar(1).url())).await;
+    hand.turn(SignedDuration::from_mins(10));
+    let index = Index::in_memory(&StoreDir::default()).unwrap();
+    let expected = told(&refreshed(&index, &place, &hand).await.1);
+    let stuttering = Faulty::new(place.clone());
+    stuttering.listing(Fate::Twice);
+    let file = folder.path().join("main.sqlite");
+    let index = open(&file).unwrap();
+    let (done, snapshot) = index.refresh(&stuttering, hand.now(), 8).await.unwrap();
+    assert_eq!((done.read, told(&snapshot)), (4, expected));
+    place.delete(&key(&format!("{}.narinfo", hash(1)))).await.unwrap();
+    place.delete(&key("debuginfo/00")).await.unwrap();
+    let (done, snapshot) = refreshed(&index, &place, &hand).await;
+    assert_eq!((done.gone, snapshot.position(&hash(1))), (2, None));
+    assert_eq!(snapshot.objects(), []);
+}
+
+/// Nothing depends on them, so they stay for as long as that is so, and stop nobody.
+#[tokio::test]
+async fn what_is_no_narinfo_and_cannot_be_read_is_about_nothing_that_is_known() {
+    let hand = Hand::new();
+    let memory = sample(&hand).await;
+    put(&memory, "debuginfo/00", format!("{{\"archive\":\"../{}\"}}", nar(1).url())).await;
+    put(&memory, "realisations/sha256:00!out.doi", vec![b'x'; 5 << 20]).await;
+    hand.turn(SignedDuration::from_mins(10));
+    let place = Faulty::new(memory.clone());
+    let failing = |part: &'static str, kind| {
+        place.obey(move |asked, key| match (asked, key) {
+            (Asked::Get, Some(key)) if key.as_str().contains(part) => Fate::Fails(kind),
+            _ => Fate::Done,
+        });
+    };
+    let index = Index::in_memory(&StoreDir::default()).unwrap();
+    let refresh = async || index.refresh(&place, hand.now(), 8).await;
+    let kinds =
+        |snapshot: &Snapshot| snapshot.objects().iter().map(|it| it.kind).collect::<Vec<_>>();
+
+    failing("debuginfo", StorageErrorKind::Denied);
+    let (_, snapshot) = refresh().await.unwrap();
+    assert_eq!(kinds(&snapshot), [ObjectKind::Debuginfo(None), ObjectKind::Realisation(None)]);
+    // It is asked for again.
+    place.heal();
+    let (done, snapshot) = refresh().await.unwrap();
+    assert_eq!(done.read, 1);
+    assert_eq!(
+        kinds(&snapshot),
+        [ObjectKind::Debuginfo(Some(nar(1))), ObjectKind::Realisation(None)]
+    );
+    // A place that does not answer, and a narinfo that cannot be read, are another matter.
+    for (part, kind) in
+        [("debuginfo", StorageErrorKind::Transient), (".narinfo", StorageErrorKind::Denied)]
+    {
+        failing(part, kind);
+        put_path(&memory, 1, &[]).await;
+        put(&memory, "debuginfo/00", "{}").await;
+        assert!(refresh().await.is_err(), "{part}");
+    }
 }
 
 #[test]

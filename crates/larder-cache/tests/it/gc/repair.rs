@@ -9,11 +9,12 @@ use std::{
     },
 };
 
+use futures::FutureExt;
 use jiff::SignedDuration;
 use larder_cache::{
     gc::{
         plan::{Plan, Reason},
-        repair::{Repair, Repaired},
+        repair::{Repair, Repaired, Watch},
     },
     lease::{LeaseOptions, Leases},
     names::Names,
@@ -28,7 +29,7 @@ use tokio::sync::Notify;
 
 use super::{
     cases,
-    damaged::{CHAIN, Damage, Damaged, flipped, narinfo, quiet, repaired, store, told},
+    damaged::{CHAIN, Damage, Damaged, flipped, found, narinfo, quiet, repaired, store, told},
     hash, path,
 };
 use crate::{
@@ -100,6 +101,55 @@ async fn what_nobody_has_goes_with_all_that_refers_to_it() {
 }
 
 #[tokio::test]
+async fn what_others_mended_meanwhile_is_not_removed() {
+    for how in Damage::ALL {
+        let cache = Damaged::chain().await;
+        let (before, records) = (cache.everything().await, ours(&cache.place).await);
+        cache.damage(1, how).await;
+        let mut repair = cache.repair(Arc::new(cache.place.clone()), None, "one");
+        let found = found(&repair.checker, true).await;
+        for (at, bytes) in &before {
+            cache.put(&key(at), bytes.clone()).await;
+        }
+        let watch = Watch { sending: &quiet(), removing: &|_| {} };
+        let done = repair.apply(found, true, &watch).await.unwrap();
+        assert!(done.is_whole(), "{how:?}: {done:?}");
+        assert!(cache.everything().await == before, "{how:?}");
+        assert_eq!(ours(&cache.place).await, records, "{how:?}");
+    }
+}
+
+/// The same after it was looked at for the last time.
+#[tokio::test]
+async fn what_others_mend_at_the_last_moment_is_not_removed() {
+    let cache = Damaged::chain().await;
+    let before = cache.everything().await;
+    cache.damage(1, Damage::Flipped).await;
+    let place = Faulty::new(cache.place.clone());
+    let (memory, hand, nar) = (cache.place.clone(), cache.hand.clone(), cache.nar_key(1));
+    let (read, whole) = (AtomicUsize::new(0), before.clone());
+    place.obey(move |asked, at| {
+        let reads = asked == Asked::Read && at == Some(&nar);
+        if reads {
+            read.fetch_add(1, Ordering::SeqCst);
+        }
+        // It was read for the check, and again for the repair.
+        if asked == Asked::List && read.load(Ordering::SeqCst) == 2 {
+            read.fetch_add(1, Ordering::SeqCst);
+            hand.turn(SignedDuration::from_mins(1));
+            for (at, bytes) in &whole {
+                memory.put(&key(at), bytes.clone()).now_or_never().unwrap().unwrap();
+            }
+        }
+        Fate::Done
+    });
+    let done = repaired(cache.repair(Arc::new(place), None, "one")).await;
+    // Three paths, and the NAR.
+    assert_eq!((done.removed.paths, done.removed.spared), (0, 4), "{done:?}");
+    assert!(cache.everything().await == before);
+}
+
+#[tokio::test]
 async fn what_a_pin_reaches_stays_and_is_told_until_somebody_brings_it() {
     let cache = Damaged::chain().await;
     cache.damage(1, Damage::Flipped).await;
@@ -163,6 +213,8 @@ async fn damage_that_nothing_refers_to_goes_unless_somebody_is_about_to_need_it(
     let done = cache.repaired(None, "one").await;
     assert_eq!((done.removed.nars, done.removed.spared, done.is_whole()), (0, 1, false));
     leases.release().await.unwrap();
+    // That its upload was never finished keeps it no longer.
+    cache.put(&key(&format!(".larder/staged/{file}.json")), "{}").await;
     let done = cache.repaired(None, "two").await;
     assert_eq!((done.removed.nars, done.is_whole()), (1, true));
     assert!(cache.check(true).await.is_well());

@@ -19,6 +19,7 @@ use larder_cache::{
     names::Names,
     pin::Pins,
     push::{Observer, Push},
+    record::Name,
     source::object_storage::{Limits, ObjectStorage, Terms},
     storage::{Key, Storage, StorageErrorKind},
 };
@@ -247,10 +248,13 @@ impl Actor {
     }
 
     async fn pin(self) {
-        self.arrive().await;
         let number = self.below(PATHS);
         let pins = Pins::new(Arc::new(self.storage.clone()), self.world.clock());
-        let name = format!("{}-{number}", self.name).parse().unwrap();
+        let name: Name = format!("{}-{number}", self.name).parse().unwrap();
+        // Collectors may be about to drop the one that it takes the place of.
+        let ended = self.world.now() - SignedDuration::from_hours(1);
+        let _ = pins.add(name.clone(), vec![path(self.below(PATHS))], Some(ended)).await;
+        self.arrive().await;
         let pinned = pins.add(name, vec![path(number)], None).await;
         if pinned.is_ok() && self.world.told(number).is_some() {
             self.world.note_pinned(number);
