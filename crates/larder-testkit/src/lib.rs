@@ -1,5 +1,5 @@
 //! What tests stand on: throw-away Nix stores of three real versions, whole machines in namespaces, a
-//! sample fleet, real nginx, Caddy, sshd, git and Garage, and an S3 server in this process.
+//! sample fleet, real nginx, Caddy, sshd, git, systemd and Garage, and an S3 server in this process.
 //!
 //! Everything here is real or absent: no program is imitated. What fails, fails by a panic that names
 //! the command and shows what it printed, since the only caller is a test or the demo. Everything made
@@ -30,6 +30,7 @@ pub mod scratch;
 pub mod software;
 pub mod sshd;
 pub mod store;
+pub mod systemd;
 pub mod tree;
 
 pub use bad_line::{BadLine, Fault};
@@ -43,4 +44,5 @@ pub use nix::{Nix, NixVersion};
 pub use process::{Background, Finished, Program};
 pub use s3::S3Server;
 pub use store::TestStore;
+pub use systemd::Systemd;
 pub use tree::Tree;

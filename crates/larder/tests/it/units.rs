@@ -1,0 +1,161 @@
+//! The units in `packaging/`, run by the real systemd: with all that they forbid themselves, Larder does its work.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+
+use larder_testkit::{
+    Finished, Machine, Network, Nix, NixVersion, Program, Systemd, nix::workspace_root,
+};
+
+/// Where the machine has the program.
+const LARDER: &str = "/etc/larder/bin/larder";
+
+/// A machine with the units installed as the guides say, and a path in its store.
+struct Installed {
+    systemd: Systemd,
+    machine: Machine,
+    _network: Network,
+    path: String,
+}
+
+impl Installed {
+    /// One with this configuration, and these lines below `[Service]` of a unit.
+    fn new(config: &str, unit: &str, lines: &str) -> Self {
+        let network = Network::new();
+        let machine = Machine::new(&network, "box", NixVersion::V2_34);
+        machine.write(LARDER, fs::read(env!("CARGO_BIN_EXE_larder")).unwrap());
+        let program = machine.path_outside(LARDER);
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+        for unit in units() {
+            let text = fs::read_to_string(&unit).unwrap().replace("/usr/bin/env larder", LARDER);
+            let name = unit.file_name().unwrap().to_str().unwrap();
+            machine.write(&format!("/etc/systemd/system/{name}"), text);
+        }
+        let drop_in = format!("/etc/systemd/system/{unit}.d/test.conf");
+        machine.write(&drop_in, format!("[Service]\n{lines}\n"));
+        let path = machine.build_expr(&expression("first")).remove(0);
+        let made =
+            machine.run(&[LARDER, "key", "generate", "box-1", "--output", "/etc/larder/cache.key"]);
+        let key = made.success().text().to_owned();
+        machine.write("/etc/larder/larder.toml", config.replace("KEY", &key));
+        let systemd = Systemd::of(&machine);
+        Self { systemd, machine, _network: network, path }
+    }
+
+    fn larder(&self, words: &[&str]) -> Finished {
+        self.machine.run(&[&[LARDER], words].concat())
+    }
+
+    fn start(&self, unit: &str) {
+        let started = self.systemd.ctl(&["start", unit]);
+        assert!(started.ok(), "{started}\n{}", self.systemd.journal(unit));
+    }
+
+    /// Whether a Nix of this machine finds a path in a cache.
+    fn finds(&self, url: &str, path: &str) -> bool {
+        let nix = self.machine.nix(&["nix", "path-info", "--refresh", "--store", url, path]);
+        nix.ok()
+    }
+}
+
+fn units() -> Vec<PathBuf> {
+    let files = fs::read_dir(workspace_root().join("packaging")).unwrap();
+    let files = files.map(|file| file.unwrap().path());
+    files.filter(|file| file.extension().is_some()).collect()
+}
+
+fn expression(name: &str) -> String {
+    format!(
+        "derivation {{ name = \"{name}\"; system = builtins.currentSystem; builder = \"/bin/sh\"; \
+         args = [ \"-c\" \"echo $name > $out\" ]; }}"
+    )
+}
+
+const SERVER: &str = "[serve]\nlisten = [\"127.0.0.1:5000\"]\n\
+     signing-keys = [\"/run/credentials/larder.service/cache.key\"]\n";
+
+#[test]
+#[ignore = "needs systemd: ./dev units"]
+fn systemd_understands_every_line_of_them() {
+    for unit in units() {
+        let told = Program::new("systemd-analyze").arg("verify").arg(&unit).run().success();
+        assert_eq!(told.stderr.lines().find(|line| line.contains("larder")), None, "{told}");
+    }
+}
+
+#[test]
+#[ignore = "needs systemd: ./dev units"]
+fn the_server_reads_the_store_reloads_and_is_started_again_when_it_hangs() {
+    let all = Installed::new(SERVER, "larder.service", "WatchdogSec=2");
+    all.start("larder");
+    assert_eq!(all.systemd.property("larder", "ActiveState"), "active");
+    assert!(all.finds("http://127.0.0.1:5000", &all.path));
+    let journal = || all.systemd.journal("larder");
+    let _ = all.systemd.ctl(&["reload", "larder"]).success();
+    all.systemd.wait_for("reload", || journal().contains("reloaded /etc/larder/larder.toml"));
+    let pid = || all.systemd.property("larder", "MainPID");
+    let first = pid();
+    let _ = all.systemd.program("kill").args(["-STOP", &first]).run().success();
+    let url = "http://127.0.0.1:5000";
+    all.systemd.wait_for("other process", || pid() != first && all.finds(url, &all.path));
+    assert!(journal().contains("Watchdog timeout"), "{}", journal());
+    let _ = all.systemd.ctl(&["stop", "larder"]).success();
+    assert_eq!(all.systemd.property("larder", "Result"), "success");
+}
+
+#[test]
+#[ignore = "needs systemd: ./dev units"]
+fn who_asks_while_the_server_restarts_waits_at_the_socket() {
+    let all = Installed::new(SERVER, "larder.service", "");
+    all.start("larder.socket");
+    assert_eq!(all.systemd.property("larder", "ActiveState"), "inactive");
+    assert!(all.finds("http://127.0.0.1:5000", &all.path));
+    assert_eq!(all.systemd.property("larder", "ActiveState"), "active");
+    for _ in 0..3 {
+        let _ = all.systemd.ctl(&["restart", "--no-block", "larder"]).success();
+        assert!(all.finds("http://127.0.0.1:5000", &all.path));
+    }
+}
+
+#[test]
+#[ignore = "needs systemd: ./dev units"]
+fn the_proxy_keeps_what_it_fetched_when_it_is_killed() {
+    let config = "[proxy]\nkeep-size = \"1GB\"\n\
+         [[upstream]]\nname = \"folder\"\nurls = [\"/var/lib/cache\"]\npublic-keys = [\"KEY\"]\n";
+    let all = Installed::new(config, "larder-proxy.service", "");
+    let to = "file:///var/lib/cache?secret-key=/etc/larder/cache.key&compression=zstd";
+    let _ = all.machine.nix(&["nix", "copy", "--to", to, &all.path]).success();
+    all.start("larder-proxy");
+    let url = "http://127.0.0.1:5001";
+    all.systemd.wait_for("path", || all.finds(url, &all.path));
+    let _ = all.machine.nix(&["nix-store", "--delete", &all.path]).success();
+    let fetch = ["nix", "copy", "--no-check-sigs", "--from", url, &all.path];
+    let _ = all.machine.nix(&fetch).success();
+    let kept = "/var/lib/private/larder/proxy/kept/nar";
+    all.systemd.wait_for("NAR that is kept", || all.machine.run(&["ls", kept]).lines().len() == 1);
+    let _ = all.systemd.ctl(&["reload", "larder-proxy"]).success();
+    let _ = all.systemd.ctl(&["kill", "--signal=KILL", "larder-proxy"]).success();
+    let _ = all.machine.run(&["rm", "-r", "/var/lib/cache"]).success();
+    let _ = all.machine.nix(&["nix-store", "--delete", &all.path]).success();
+    all.systemd.wait_for("path", || all.finds(url, &all.path));
+    let _ = all.machine.nix(&fetch).success();
+}
+
+#[test]
+#[ignore = "needs systemd: ./dev units"]
+fn what_is_handed_in_is_pushed_and_the_night_collects() {
+    let config = "[[cache]]\nname = \"main\"\nurl = \"/var/lib/cache\"\nmax-age = \"90d\"\n\
+         signing-keys = [\"/etc/larder/cache.key\"]\n\
+         [push]\nto = [\"main\"]\ntrusted-upstreams = []\n";
+    let all = Installed::new(config, "larder-gc.service", "ReadWritePaths=/var/lib/cache");
+    all.start("larder-push");
+    let hook = all.machine.command(LARDER).arg("hook").env("OUT_PATHS", &all.path).run();
+    let _ = hook.success();
+    let cache = "file:///var/lib/cache";
+    all.systemd.wait_for("pushed path", || all.finds(cache, &all.path));
+    let _ = all.larder(&["pin", "add", "--in", "main", "kept", &all.path]).success();
+    all.start("larder-gc");
+    assert_eq!(all.systemd.property("larder-gc", "Result"), "success");
+    assert!(all.finds(cache, &all.path));
+    all.start("larder-gc.timer");
+    assert_ne!(all.systemd.property("larder-gc.timer", "NextElapseUSecRealtime"), "");
+}
