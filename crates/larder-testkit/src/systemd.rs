@@ -23,12 +23,12 @@ exec unshare --mount --pid --ipc --cgroup --fork --kill-child /bin/sh -euc \"$3\
 
 /// Makes a root of its own, as systemd expects it in a container, and becomes systemd.
 const INSIDE: &str = "
-root=$(mktemp --directory)
-mount --rbind / \"$root\"
-cd \"$root\"
+mkdir /run/root
+mount --rbind / /run/root
+cd /run/root
 groups=$(stat --file-system --format=%T sys/fs/cgroup)
 mount -t proc proc proc
-for folder in run tmp; do mount -t tmpfs tmpfs $folder; done
+for folder in run tmp var/tmp; do mount -t tmpfs tmpfs $folder; done
 if [ $groups = cgroup2fs ]; then
   mount -t cgroup2 cgroup2 sys/fs/cgroup
 else
@@ -67,11 +67,19 @@ impl Systemd {
         let children = format!("/proc/{0}/task/{0}/children", process.pid());
         let pid = process.wait_for("first process", Duration::from_secs(30), |_| {
             let children = std::fs::read_to_string(&children).ok()?;
-            children.split_whitespace().next().map(str::to_owned)
+            let pid = children.split_whitespace().next()?;
+            // Before that it is one of the programs that prepare it.
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+            (name.trim_end() == "systemd").then(|| pid.to_owned())
         });
         let (_, path) = machine.environment().swap_remove(0);
         let systemd = Self { process: Some(process), pid, group, path };
-        systemd.wait_for("a system", || systemd.ctl(&["is-system-running"]).text() == "running");
+        systemd.wait_for("end of the start", || {
+            let state = systemd.ctl(&["is-system-running"]);
+            let units = || systemd.ctl(&["--no-pager", "--failed", "status"]);
+            assert!(state.text() != "degraded", "{}", units());
+            state.text() == "running"
+        });
         systemd
     }
 

@@ -45,9 +45,14 @@ impl Installed {
         self.machine.run(&[&[LARDER], words].concat())
     }
 
+    /// Has systemd do something with a unit.
+    fn do_with(&self, words: &[&str], unit: &str) {
+        let done = self.systemd.ctl(&[words, &[unit]].concat());
+        assert!(done.ok(), "{done}\n{}", self.systemd.journal(unit));
+    }
+
     fn start(&self, unit: &str) {
-        let started = self.systemd.ctl(&["start", unit]);
-        assert!(started.ok(), "{started}\n{}", self.systemd.journal(unit));
+        self.do_with(&["start"], unit);
     }
 
     /// Whether a Nix of this machine finds a path in a cache.
@@ -90,7 +95,7 @@ fn the_server_reads_the_store_reloads_and_is_started_again_when_it_hangs() {
     assert_eq!(all.systemd.property("larder", "ActiveState"), "active");
     assert!(all.finds("http://127.0.0.1:5000", &all.path));
     let journal = || all.systemd.journal("larder");
-    let _ = all.systemd.ctl(&["reload", "larder"]).success();
+    all.do_with(&["reload"], "larder");
     all.systemd.wait_for("reload", || journal().contains("reloaded /etc/larder/larder.toml"));
     let pid = || all.systemd.property("larder", "MainPID");
     let first = pid();
@@ -98,7 +103,7 @@ fn the_server_reads_the_store_reloads_and_is_started_again_when_it_hangs() {
     let url = "http://127.0.0.1:5000";
     all.systemd.wait_for("other process", || pid() != first && all.finds(url, &all.path));
     assert!(journal().contains("Watchdog timeout"), "{}", journal());
-    let _ = all.systemd.ctl(&["stop", "larder"]).success();
+    all.do_with(&["stop"], "larder");
     assert_eq!(all.systemd.property("larder", "Result"), "success");
 }
 
@@ -111,7 +116,7 @@ fn who_asks_while_the_server_restarts_waits_at_the_socket() {
     assert!(all.finds("http://127.0.0.1:5000", &all.path));
     assert_eq!(all.systemd.property("larder", "ActiveState"), "active");
     for _ in 0..3 {
-        let _ = all.systemd.ctl(&["restart", "--no-block", "larder"]).success();
+        all.do_with(&["restart", "--no-block"], "larder");
         assert!(all.finds("http://127.0.0.1:5000", &all.path));
     }
 }
@@ -132,8 +137,8 @@ fn the_proxy_keeps_what_it_fetched_when_it_is_killed() {
     let _ = all.machine.nix(&fetch).success();
     let kept = "/var/lib/private/larder/proxy/kept/nar";
     all.systemd.wait_for("NAR that is kept", || all.machine.run(&["ls", kept]).lines().len() == 1);
-    let _ = all.systemd.ctl(&["reload", "larder-proxy"]).success();
-    let _ = all.systemd.ctl(&["kill", "--signal=KILL", "larder-proxy"]).success();
+    all.do_with(&["reload"], "larder-proxy");
+    all.do_with(&["kill", "--signal=KILL"], "larder-proxy");
     let _ = all.machine.run(&["rm", "-r", "/var/lib/cache"]).success();
     let _ = all.machine.nix(&["nix-store", "--delete", &all.path]).success();
     all.systemd.wait_for("path", || all.finds(url, &all.path));
