@@ -37,6 +37,20 @@ with_every_client! {
         }
     }
 
+    fn a_derivation_whose_outputs_are_known_once_it_is_built_is_told(version: NixVersion) {
+        let world = World::new(version);
+        let nginx = world.served();
+        let feature = "extra-experimental-features = ca-derivations";
+        world.asks_with(&[&nginx.url()], feature);
+        let addressed = "__contentAddressed = true; outputHashMode = \"recursive\";";
+        let by_content = format!("{addressed} outputHashAlgo = \"sha256\";");
+        assert_eq!(world.kinds(&world.wanted(&hello(&by_content))), ["outputsUnknown"]);
+        // Neighbours: an output whose hash is known beforehand, and one that is named by how it is made.
+        let fixed = format!("outputHashMode = \"recursive\"; outputHashAlgo = \"sha256\"; outputHash = \"{}\";", "0".repeat(64));
+        assert_eq!(world.kinds(&world.wanted(&hello(&fixed))), ["absent"]);
+        assert_eq!(world.kinds(&world.wanted(&hello(""))), ["absent"]);
+    }
+
     fn a_derivation_that_is_built_where_it_is_used_is_told(version: NixVersion) {
         let world = World::new(version);
         let nginx = world.served();
