@@ -118,22 +118,21 @@ impl Bench {
         let upstream = Upstream::new(&site);
         let warm = upstream.proxy();
         let _ = closure::fetch(&warm.url, &site);
-        let kinds = ["through a warm proxy", "through a cold proxy"]
-            .map(|how| format!("closure fetched by Nix 2.34 {how}"));
-        if self.begins(&[&kinds[0], &kinds[1]]) {
-            let rounds = (0..ROUNDS).map(|_| upstream.closure(&site, &warm));
+        for (from, rounds) in [("", ROUNDS), (", from afar", FEW)] {
+            let kinds = ["through a warm proxy", "through a cold proxy"]
+                .map(|how| format!("closure fetched by Nix 2.34 {how}{from}"));
+            if !self.begins(&[&kinds[0], &kinds[1]]) {
+                continue;
+            }
+            let rounds = (0..rounds).map(|_| match from {
+                "" => upstream.closure(&site, &warm),
+                _ => upstream.closure_from_afar(&site, &warm),
+            });
             let [direct, warm, cold] = medians(rounds.collect());
             for (name, value) in kinds.into_iter().zip([warm, cold]) {
                 let peer = Some(("directly", direct));
                 self.print(Figure { name, unit: "s", better: Better::Lower, value, peer });
             }
-        }
-        let name = "closure fetched by Nix 2.34 through a cold proxy, from afar";
-        if self.begins(&[name]) {
-            let rounds = (0..FEW).map(|_| upstream.closure_from_afar(&site));
-            let [direct, value] = medians(rounds.collect());
-            let (name, peer) = (name.to_owned(), Some(("directly", direct)));
-            self.print(Figure { name, unit: "s", better: Better::Lower, value, peer });
         }
         let name = "narinfo asked for the first time, with a dead upstream";
         if self.begins(&[name]) {

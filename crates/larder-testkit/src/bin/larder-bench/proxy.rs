@@ -89,14 +89,12 @@ impl Upstream {
 
     /// Seconds that a client takes directly, through a proxy that has it all, and through one that knows nothing.
     pub(crate) fn closure(&self, site: &Site, warm: &Running) -> [f64; 3] {
-        let cold = self.proxy();
-        [&self.nginx.url(), &warm.url, &cold.url].map(|from| closure::fetch(from, site))
+        fetched(&self.nginx, &[warm, &self.proxy()], site)
     }
 
-    /// The same of a cache that is far away, directly and through a proxy that knows nothing.
-    pub(crate) fn closure_from_afar(&self, site: &Site) -> [f64; 2] {
-        let cold = self.proxy_of(&[self.afar.url()]);
-        [&self.afar.url(), &cold.url].map(|from| closure::fetch(from, site))
+    /// The same where the cache is far away.
+    pub(crate) fn closure_from_afar(&self, site: &Site, warm: &Running) -> [f64; 3] {
+        fetched(&self.afar, &[warm, &self.proxy_of(&[self.afar.url()])], site)
     }
 
     /// Microseconds of a narinfo that is asked for the first time, beside a dead upstream and without one.
@@ -117,4 +115,8 @@ impl Upstream {
             median(&took)
         })
     }
+}
+
+fn fetched(directly: &Nginx, [warm, cold]: &[&Running; 2], site: &Site) -> [f64; 3] {
+    [&directly.url(), &warm.url, &cold.url].map(|from| closure::fetch(from, site))
 }
