@@ -35,7 +35,7 @@ use tokio::task::spawn_blocking;
 use self::listing::Depth;
 use super::{
     Draft, EntryStream, Key, Object, ObjectStream, Opened, Storage, StorageError, StorageErrorKind,
-    location::file_url, range,
+    key_of, location::file_url, range,
 };
 
 /// Where files lie until they have their name.
@@ -233,11 +233,7 @@ impl Storage for Directory {
     }
 
     async fn follow(&self, link: &str, from: u64) -> Result<Option<ObjectStream>, StorageError> {
-        let no_key = |error| {
-            let what = format!("reading {link:?} in {}", self.url);
-            StorageError::new(StorageErrorKind::Permanent, what, error)
-        };
-        let opened = self.open(&Key::new(link).map_err(no_key)?).await?;
+        let opened = self.open(&key_of(link, self)?).await?;
         Ok(opened.map(|Opened { size, read }| read(from.min(size)..size)))
     }
 

@@ -61,7 +61,7 @@ pub struct Fetch<'a> {
     pub allowed: &'a Allowed,
     /// An empty folder for roots, which hold what was fetched for as long as they are there.
     pub roots: &'a Path,
-    /// The user's arguments for `nix build`; the settings among them hold here, too.
+    /// The user's arguments for `nix build`; of the settings among them, those of [`settings_among`] hold here, too.
     pub extra: &'a [String],
 }
 

@@ -181,16 +181,16 @@ impl Server<'_> {
         let mut level = vec![(here.clone(), there.clone())];
         let end = Instant::now() + LONGEST;
         while !level.is_empty() && found.sites.len() < TOLD {
+            if seen.len() > PAIRS_LIMIT {
+                found.cut_short = true;
+                break;
+            }
             level.retain(|pair| seen.insert(pair.clone()));
             let Ok(next) = timeout_at(end, self.compare_all(level, &mut found)).await else {
                 found.cut_short = true;
                 break;
             };
             level = next;
-            if seen.len() > PAIRS_LIMIT {
-                found.cut_short = true;
-                break;
-            }
         }
         found.sites.truncate(TOLD);
         match found.sites.is_empty() && found.unknown.contains(&there) {

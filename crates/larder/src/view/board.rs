@@ -12,7 +12,7 @@ use larder_fleet::{
 };
 use larder_formats::store_path::StorePath;
 
-use super::{lines, summary};
+use super::{lines, plain, summary};
 
 /// How often the elapsed time moves.
 const TICK: Duration = Duration::from_millis(250);
@@ -94,16 +94,17 @@ impl Observer for Board {
             Notice::BuildEnded(derivation) => self.update(|host| host.end(derivation)),
             Notice::FetchEnded(path) => self.update(|host| host.fetch(path)),
             Notice::BuildLine { derivation, line } => {
+                let line = plain(line);
                 self.activity.set_message(format!("{}> {line}", lines::short(derivation)));
             }
             Notice::Done(host, outcome) => self.finish(host, summary::outcome(outcome)),
             Notice::Message(text) => {
                 // Standard error that has gone away takes the board with it.
-                let _ = self.bars.println(text);
+                let _ = self.bars.println(plain(text));
             }
             other => {
                 if let Some(line) = lines::line(other) {
-                    self.activity.set_message(line);
+                    self.activity.set_message(plain(&line));
                 }
             }
         }

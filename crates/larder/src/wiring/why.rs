@@ -35,9 +35,14 @@ pub(crate) struct Opening<'a> {
 
 /// The caches that Nix asks, in the order in which it does.
 pub(crate) async fn order(settings: &Settings, store_dir: &StoreDir) -> Vec<String> {
+    let caches = settings.caches();
+    if caches.len() < 2 {
+        // Nobody needs to be asked, or waited for.
+        return caches.to_vec();
+    }
     let opening = Opening { netrc: Some(&settings.netrc_file), store_dir };
-    let caches = settings.caches().iter();
-    let sources = caches.map(|url| opening.source(url, Role::Substituter, None)).collect();
+    let source = |url: &String| opening.source(url, Role::Substituter, None);
+    let sources = caches.iter().map(source).collect();
     why::in_order(sources).await
 }
 

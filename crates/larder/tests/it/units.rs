@@ -147,7 +147,7 @@ fn the_proxy_keeps_what_it_fetched_when_it_is_killed() {
 
 #[test]
 #[ignore = "needs systemd: ./dev units"]
-fn what_is_handed_in_is_pushed_and_the_night_collects() {
+fn what_is_handed_in_is_pushed_and_the_collection_of_the_night_may_run() {
     let config = "[[cache]]\nname = \"main\"\nurl = \"/var/lib/cache\"\nmax-age = \"90d\"\n\
          signing-keys = [\"/etc/larder/cache.key\"]\n\
          [push]\nto = [\"main\"]\ntrusted-upstreams = []\n";

@@ -10,7 +10,7 @@ use std::{fs, path::PathBuf};
 
 use larder_formats::signature::SecretKey;
 use larder_testkit::{
-    Finished, Nix, NixVersion, TestStore, nginx::Nginx, nix::system, scratch::scratch,
+    Finished, Nix, NixVersion, Program, TestStore, nginx::Nginx, nix::system, scratch::scratch,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -109,13 +109,13 @@ impl World {
         self.client.nix(&["nix-instantiate", "-E", expression]).success().text().to_owned()
     }
 
-    pub(crate) fn run(&self, args: &[&str]) -> Finished {
+    pub(crate) fn program(&self, args: &[&str]) -> Program {
         let program = self.client.program(env!("CARGO_BIN_EXE_larder"));
-        program
-            .env("LARDER_CONFIG", self.folder.path().join("larder.toml"))
-            .arg("why")
-            .args(args)
-            .run()
+        program.env("LARDER_CONFIG", self.folder.path().join("larder.toml")).arg("why").args(args)
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Finished {
+        self.program(args).run()
     }
 
     /// What is said of it, for programs.

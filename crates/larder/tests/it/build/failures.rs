@@ -12,7 +12,8 @@ const FAIL: &str = "echo compiling; echo 'main.c:42: error: no such thing' >&2; 
 /// A text without what is different in every run: hashes, commits and the server's folder.
 fn steady(server: &BuildServer, text: &str) -> String {
     let folder = server.store.work_dir();
-    let text = text.replace(&folder.parent().unwrap().display().to_string(), "<server>");
+    let text = text.replace(&folder.display().to_string(), "<server>");
+    let text = text.replace(&folder.parent().unwrap().display().to_string(), "<store>");
     let mut steady = String::new();
     let mut word = String::new();
     for c in text.chars().chain(['\n']) {

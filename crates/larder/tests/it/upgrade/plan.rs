@@ -1,6 +1,6 @@
 //! What an upgrade shows before it does it, and before it switches.
 
-use larder_testkit::{Finished, NixVersion};
+use larder_testkit::{Finished, Nix, NixVersion};
 use serde_json::Value;
 
 use crate::upgrade_world::{World, with_every_client};
@@ -32,6 +32,25 @@ fn in_order(text: &str, parts: &[&str]) {
     for part in parts {
         let at = text[from..].find(part);
         from += at.unwrap_or_else(|| panic!("{part:?} is not there, or too early: {text}"));
+    }
+}
+
+#[test]
+fn downloads_count_for_the_cache_that_nix_takes_first() {
+    let world = World::new(NixVersion::V2_34);
+    let client = world.client_with_edit(NixVersion::V2_34);
+    let (near, server) = ("file:///var/lib/near", "http://server:5000");
+    let copy = ["nix", "copy", "--from", server, "--to", near, &world.system("pc")];
+    let _ = client.machine.nix(&copy).success();
+    let key = &world.cache_key;
+    let lines = format!("substituters = {server} {near}\ntrusted-public-keys = {key}\n");
+    client.machine.configure_nix(&lines);
+    // The server's is 30.
+    for (priority, first) in [(10, near), (40, server)] {
+        let info = format!("StoreDir: /nix/store\nPriority: {priority}\n");
+        client.machine.write("/var/lib/near/nix-cache-info", info);
+        let plan = document(&client.upgrade(&["--dry-run", "--json"]).success());
+        assert_eq!(plan["downloads"]["caches"][0]["cache"], first, "{plan:#}");
     }
 }
 

@@ -248,3 +248,32 @@ fn a_cache_that_falls_silent_is_not_waited_for_again_and_again() {
     assert_eq!(kinds(&said["subject"]), ["unreachable"]);
     assert_eq!(said["builds"], 301);
 }
+
+#[test]
+fn what_nix_remembers_and_cannot_be_read_is_told() {
+    let world = World::new(NixVersion::V2_34);
+    let nginx = world.served();
+    world.asks(&[&nginx.url()]);
+    let derivation = world.wanted(&hello(""));
+    assert!(world.why(&[&derivation])["memoryUnknown"].is_null());
+    let home = world.client.environment().into_iter().find(|(name, _)| *name == "HOME").unwrap().1;
+    fs::create_dir_all(home.join(".cache/nix")).unwrap();
+    fs::write(home.join(".cache/nix/binary-cache-v99.sqlite"), "no database").unwrap();
+    let said = world.why(&[&derivation]);
+    let unknown = said["memoryUnknown"].as_str().unwrap();
+    assert!(unknown.contains("binary-cache-v99.sqlite"), "{unknown}");
+}
+
+#[test]
+fn who_is_told_to_stop_stops_while_caches_are_silent() {
+    let world = World::new(NixVersion::V2_34);
+    let holes: Vec<_> = (0..2).map(|_| BlackHole::new()).collect();
+    let urls: Vec<_> = holes.iter().map(|hole| format!("http://{}", hole.address())).collect();
+    world.asks(&[&urls[0], &urls[1]]);
+    let derivation = world.wanted(&hello(""));
+    let mut why = world.program(&[&derivation]).spawn();
+    std::thread::sleep(Duration::from_secs(2));
+    why.signal(rustix::process::Signal::INT);
+    // They are waited for longer than that.
+    assert_eq!(why.wait(Duration::from_secs(3)), 130);
+}

@@ -1,6 +1,8 @@
 //! What nix.conf and derivations say.
 
-use larder_testkit::{Nix, NixVersion};
+use std::fs;
+
+use larder_testkit::{Nix, NixVersion, nix::system};
 
 use super::{World, Would, hello, kinds, package};
 use crate::upgrade_world::with_every_client;
@@ -134,4 +136,22 @@ with_every_client! {
         let said = world.why(&[&derivation]);
         assert_eq!((&said["builds"], &said["causes"][0]["name"]), (&2.into(), &"middle".into()), "{said:#}");
     }
+}
+
+#[test]
+fn asking_about_an_installable_writes_no_lock_file() {
+    let world = World::new(NixVersion::V2_34);
+    let nginx = world.served();
+    world.asks(&[&nginx.url()]);
+    let (input, flake) = (world.folder.path().join("input"), world.folder.path().join("flake"));
+    for folder in [&input, &flake] {
+        fs::create_dir(folder).unwrap();
+    }
+    fs::write(input.join("flake.nix"), "{ outputs = _: { }; }").unwrap();
+    let outputs = format!("packages.{}.default = {}", system(), hello(""));
+    let url = format!("inputs.input.url = \"path:{}\"", input.display());
+    let text = format!("{{ {url}; outputs = _: {{ {outputs}; }}; }}");
+    fs::write(flake.join("flake.nix"), text).unwrap();
+    assert_eq!(world.kinds(&format!("path:{}", flake.display())), ["absent"]);
+    assert!(!flake.join("flake.lock").exists());
 }
