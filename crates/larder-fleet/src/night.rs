@@ -6,6 +6,7 @@
 pub(crate) mod build;
 mod check;
 pub(crate) mod evaluate;
+mod held;
 mod lock;
 mod plan;
 mod progress;
@@ -19,6 +20,7 @@ mod update;
 pub use build::{BuildError, Limits};
 pub use check::check;
 pub use evaluate::{Evaluated, LeftOut, Wanted};
+pub use held::Held;
 pub use lock::{RunLock, RunLockError};
 pub use plan::BuildPlan;
 pub use progress::{Notice, Observer};

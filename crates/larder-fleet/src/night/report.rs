@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{
     evaluate::{Evaluated, LeftOut},
+    held::Held,
     plan::BuildPlan,
     source::WorkTree,
     update::Update,
@@ -21,6 +22,8 @@ pub struct Report {
     pub commit: Option<String>,
     /// What the lock update changed.
     pub changes: Vec<Change>,
+    /// Inputs that the update was kept from moving.
+    pub held: Vec<Held>,
     /// Hosts that nothing could be done about.
     pub left_out: Vec<LeftOut>,
     /// Each host, in order of name.
@@ -89,6 +92,7 @@ impl Report {
         Self {
             commit: tree.commit.clone(),
             changes: Vec::new(),
+            held: Vec::new(),
             left_out: Vec::new(),
             hosts: Vec::new(),
             built: 0,
