@@ -158,6 +158,11 @@ pub fn lock_file(bytes: &[u8]) {
     if let Ok(lock) = LockFile::parse(text) {
         assert_eq!(lock.text(), text);
         assert!(lock_file::changes(&lock, &lock).is_empty());
+        assert!(lock_file::moved(&lock, &lock).is_empty());
+        let all = lock.root_inputs().keys().cloned().collect();
+        if let Ok(held) = lock.holding(&lock, &all) {
+            assert!(lock_file::moved(&lock, &held).is_empty());
+        }
         for input in lock.root_inputs().values() {
             assert!(lock.all_nodes().contains_key(&input.node) || input.kind == "self");
         }

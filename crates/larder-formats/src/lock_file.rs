@@ -4,6 +4,7 @@
 //! original text is kept, so that what is passed on is exactly what was read. Versions 5 to 7, the
 //! ones Nix from 2.4 on writes. Whether an input can still be fetched is not known here.
 
+mod hold;
 mod resolve;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::hash::{HashError, Sha256};
+pub use hold::moved;
 use resolve::Resolver;
 
 /// A lock file, read and resolved.

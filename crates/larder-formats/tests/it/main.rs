@@ -14,6 +14,7 @@ mod envelope;
 mod golden;
 mod internal_json;
 mod lock_file;
+mod lock_hold;
 mod nar_file;
 mod nar_hostile;
 mod nar_round_trip;
