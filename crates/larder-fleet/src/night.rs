@@ -3,10 +3,12 @@
 //!
 //! One host's failure never stops or hides another's.
 
+mod attempt;
 pub(crate) mod build;
 mod check;
 pub(crate) mod evaluate;
-mod held;
+mod hold;
+mod home;
 mod lock;
 mod plan;
 mod progress;
@@ -14,18 +16,20 @@ mod publish;
 mod report;
 mod roots;
 mod run;
+mod setup;
 pub(crate) mod source;
 mod update;
 
 pub use build::{BuildError, Limits};
 pub use check::check;
 pub use evaluate::{Evaluated, LeftOut, Wanted};
-pub use held::Held;
+pub use hold::{Assessment, Hold, Search, Step};
+pub use home::{Home, WentHome};
 pub use lock::{RunLock, RunLockError};
 pub use plan::BuildPlan;
 pub use progress::{Notice, Observer};
 pub use publish::{PublishError, Publisher};
-pub use report::{Change, HostReport, Report};
-pub use run::{Night, NightError, Options, ledger_file};
-pub use source::{FlakeSource, FlakeSourceError, WorkTree};
-pub use update::Update;
+pub use report::{Change, HostReport, LockReport, Report};
+pub use setup::{Night, NightError, Options, ledger_file};
+pub use source::{FlakeSource, FlakeSourceError, Repository, WorkTree};
+pub use update::{Origin, UpdateError};

@@ -4,11 +4,13 @@ mod board;
 pub(crate) mod check;
 pub(crate) mod gc;
 mod lines;
+mod lock;
 pub(crate) mod pin;
 pub(crate) mod proxy;
 pub(crate) mod push;
 pub(crate) mod queue;
 mod summary;
+mod text;
 pub mod upgrade;
 pub mod why;
 

@@ -18,7 +18,7 @@ use larder_cache::{
 use larder_fleet::{
     host::HostName,
     ledger::Ledger,
-    night::{FlakeSource, Limits, Night, Publisher, Wanted, ledger_file},
+    night::{FlakeSource, Home, Limits, Night, Publisher, Wanted, ledger_file},
     upgrade,
 };
 use larder_formats::signature::{PublicKey, SecretKey};
@@ -208,9 +208,18 @@ pub(crate) async fn night(
         source,
         hosts: config.build.hosts.clone().map_or(Wanted::All, Wanted::Configured),
         limits: Limits { max_jobs: config.build.max_jobs, cores: config.build.cores },
+        required: config.build.required_hosts.clone(),
+        search_limit: config.build.search_limit,
+        home: home(config),
         publisher,
         clock: clock::now,
     })
+}
+
+/// Where an updated lock goes.
+fn home(config: &Config) -> Option<Home> {
+    let (name, email) = config.build.lock_author.clone();
+    Some(Home { branch: config.build.push_lock_to.clone()?, name, email })
 }
 
 fn publisher(config: &Config) -> Result<Publisher, Error> {

@@ -7,7 +7,7 @@ use super::{
     evaluate::{self, Hosts, Wanted},
     progress::{Notice, Observer},
     report::{HostReport, Report},
-    run::NightError,
+    setup::NightError,
     source::FlakeSource,
 };
 use crate::ledger::Outcome;

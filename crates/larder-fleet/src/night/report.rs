@@ -7,12 +7,15 @@ use serde::Serialize;
 
 use super::{
     evaluate::{Evaluated, LeftOut},
-    held::Held,
+    home::WentHome,
     plan::BuildPlan,
     source::WorkTree,
-    update::Update,
+    update::Origin,
 };
-use crate::{host::HostName, ledger::Outcome};
+use crate::{
+    host::HostName,
+    ledger::{Held, Outcome},
+};
 
 /// How a run ended.
 #[derive(Debug, Serialize)]
@@ -20,8 +23,10 @@ use crate::{host::HostName, ledger::Outcome};
 pub struct Report {
     /// The commit that was built from.
     pub commit: Option<String>,
-    /// What the lock update changed.
+    /// What is built otherwise than the lock says that the run started from.
     pub changes: Vec<Change>,
+    /// That lock, and what became of the new one; nothing where no lock was made.
+    pub lock: Option<LockReport>,
     /// Inputs that the update was kept from moving.
     pub held: Vec<Held>,
     /// Hosts that nothing could be done about.
@@ -39,7 +44,22 @@ pub struct Report {
     pub sources: Vec<StorePath>,
 }
 
-/// An input that the lock update moved.
+/// The lock that a run was done with.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LockReport {
+    /// What the run started from.
+    pub start: Origin,
+    /// Inputs that are older now than what was published before.
+    pub older: Vec<Change>,
+    /// Why nothing was updated, though no input is at fault.
+    pub undecided: Option<String>,
+    /// Whether it went home to its repository, where it was to.
+    #[serde(flatten)]
+    pub home: Option<WentHome>,
+}
+
+/// An input that is not where it was.
 #[derive(Debug, Serialize)]
 pub struct Change {
     /// The input.
@@ -67,6 +87,7 @@ pub struct HostReport {
 }
 
 /// A host on its way.
+#[derive(Debug)]
 pub(super) struct Job {
     pub(super) host: HostName,
     pub(super) plan: Option<BuildPlan>,
@@ -78,6 +99,11 @@ impl Report {
     pub fn is_good(&self) -> bool {
         let good = |host: &HostReport| host.outcome.as_ref().is_none_or(Outcome::is_good);
         self.left_out.is_empty() && self.hosts.iter().all(good)
+    }
+
+    /// Whether a host was published.
+    pub(super) fn has_published(&self) -> bool {
+        self.hosts.iter().any(|host| host.revision.is_some())
     }
 
     /// What was published: systems, and the sources they were evaluated from.
@@ -92,6 +118,7 @@ impl Report {
         Self {
             commit: tree.commit.clone(),
             changes: Vec::new(),
+            lock: None,
             held: Vec::new(),
             left_out: Vec::new(),
             hosts: Vec::new(),
@@ -101,15 +128,15 @@ impl Report {
             sources: Vec::new(),
         }
     }
+}
 
-    pub(super) fn new(tree: &WorkTree, update: &Update) -> Self {
-        let change = |change: &InputChange| Change {
+impl From<&InputChange> for Change {
+    fn from(change: &InputChange) -> Self {
+        Self {
             input: change.name.clone(),
             from: change.from.as_ref().map(|input| input.description.clone()),
             to: change.to.as_ref().map(|input| input.description.clone()),
-        };
-        let changes = update.changes.iter().map(change).collect();
-        Self { changes, ..Self::empty(tree) }
+        }
     }
 }
 

@@ -1,109 +1,27 @@
 //! One run, from the fetch to the publication.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use jiff::Timestamp;
-use larder_formats::store_path::StorePath;
-use larder_nix::{
-    command::{CancellationToken, CommandError},
-    database::{Database, DatabaseError},
-    nix::{Nix, NixError},
+use larder_formats::{
+    lock_file::{self, InputChange},
+    store_path::StorePath,
 };
+use larder_nix::command::CancellationToken;
 
 use super::{
-    build::{self, BuildError, Limits, Realised, Work},
-    evaluate::{self, Evaluated, Hosts, HostsError, Wanted},
-    lock::{RunLock, RunLockError},
+    attempt::{Attempt, Attempts, Live},
+    evaluate::{self, Hosts},
+    hold::{self, Settled},
+    home::{self, Sent, WentHome},
+    lock::RunLock,
     progress::{Notice, Observer},
     publish::{Common, Publisher},
-    report::{HostReport, Job, Report},
-    source::{FlakeSource, FlakeSourceError, WorkTree},
-    update::{self, Update, UpdateError},
+    report::{HostReport, Job, LockReport, Report},
+    setup::{Night, NightError, Options},
+    source::WorkTree,
+    update::{self, Locks, UpdateError},
 };
-use crate::{
-    host::HostName,
-    ledger::{LedgerError, Outcome},
-};
-
-/// Everything a run needs to know beforehand.
-#[derive(Debug)]
-pub struct Night {
-    /// Nix.
-    pub nix: Nix,
-    /// Nix's database.
-    pub database: Database,
-    /// Where Larder's own things lie.
-    pub state_dir: PathBuf,
-    /// The flake, as configured.
-    pub flake: String,
-    /// Where that is.
-    pub source: FlakeSource,
-    /// The hosts to build.
-    pub hosts: Wanted,
-    /// How much of the machine to take.
-    pub limits: Limits,
-    /// Publishes what built. Without, nothing is published and nothing noted in the ledger.
-    pub publisher: Option<Publisher>,
-    /// Reads the time.
-    pub clock: fn() -> Timestamp,
-}
-
-/// How far to go.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// Update the lock first.
-    pub update: bool,
-    /// Stop before building.
-    pub dry_run: bool,
-}
-
-/// A run ended before it could say anything of single hosts, or could not publish.
-#[derive(Debug, thiserror::Error)]
-pub enum NightError {
-    /// Another run is under way.
-    #[error(transparent)]
-    Lock(#[from] RunLockError),
-    /// The flake cannot be had.
-    #[error(transparent)]
-    Fetch(#[from] FlakeSourceError),
-    /// The lock cannot be made.
-    #[error(transparent)]
-    Update(#[from] UpdateError),
-    /// The hosts cannot be found.
-    #[error(transparent)]
-    Hosts(#[from] HostsError),
-    /// Nix cannot be run.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// Nix's database cannot be read.
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-    /// The ledger failed.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// A folder could not be made.
-    #[error("cannot prepare {path}: {source}")]
-    Io {
-        /// The folder.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// The run was told to stop.
-    #[error("the run was cancelled; what was built so far is kept")]
-    Cancelled,
-}
-
-impl NightError {
-    /// Whatever was under way when the run was told to stop then failed, which says nothing.
-    pub(super) fn or_cancelled(self, cancel: &CancellationToken) -> Self {
-        if cancel.is_cancelled() {
-            tracing::debug!(error = %self, "cancelled");
-            return Self::Cancelled;
-        }
-        self
-    }
-}
+use crate::ledger::{Held, Outcome, PublishedLock};
 
 /// How many runs' logs are kept, the newest included.
 const KEPT_LOGS: usize = 30;
@@ -113,12 +31,6 @@ const LOCK: &str = "run.lock";
 
 /// The folder of the roots that hold for the length of a run.
 const ROOTS: &str = "run";
-
-/// The roots of derivations among them, by host.
-const DERIVATIONS: &str = "run/derivations";
-
-/// The roots of built systems among them, by host.
-const SYSTEMS: &str = "run/systems";
 
 impl Night {
     /// Does the run.
@@ -146,47 +58,39 @@ impl Night {
         }
         let begin = |publisher: &Publisher| publisher.ledger.begin_run((self.clock)(), &self.flake);
         let run = self.publisher.as_ref().map(begin).transpose()?;
-        let (tree, update) = self.prepare(options, observer, cancel).await?;
+        let (tree, locks) = self.prepare(options, observer, cancel).await?;
         let Hosts { hosts, left_out } =
             evaluate::hosts(&self.nix, &tree, &self.hosts, cancel).await?;
         observer.notice(Notice::Hosts(&hosts));
-        self.fresh_folder(ROOTS)?;
-        let roots = self.fresh_folder(DERIVATIONS)?;
-        let mut jobs = Vec::with_capacity(hosts.len());
-        for host in hosts {
-            jobs.push(self.evaluate(&tree, host, &roots, (observer, cancel)).await?);
-        }
-        let mut report = Report { left_out, ..Report::new(&tree, &update) };
+        let mut report = Report { left_out, ..Report::empty(&tree) };
+        let mut attempts = Attempts {
+            night: self,
+            tree: &tree,
+            live: Live { observer, cancel },
+            log: self.new_log()?,
+            roots: self.fresh_folder(ROOTS)?,
+            locks: 0,
+            built: 0,
+            fetched: 0,
+        };
+        let jobs = attempts.evaluate(&hosts).await?;
         if options.dry_run {
+            let changes = lock_file::changes(&locks.start, &locks.new);
+            report.changes = changes.iter().map(Into::into).collect();
             report.hosts = jobs.into_iter().map(HostReport::planned).collect();
             return Ok(report);
         }
-        let realised = self.realise(&jobs, &mut report, (observer, cancel)).await?;
-        for job in &jobs {
-            let outcome = self.judge(job, &realised)?;
-            observer.notice(Notice::Done(&job.host, &outcome));
-            report.hosts.push(HostReport::done(job, outcome));
-        }
-        if let (Some(publisher), Some(run)) = (&self.publisher, run) {
-            let sources = self.sources(&tree, observer, cancel).await;
-            if let Err(error) = publisher.keep_sources(&self.nix, &sources, cancel).await {
-                observer.notice(Notice::Message(&error.to_string()));
-            }
-            let now = (self.clock)();
-            let (flake, lock) = (self.flake.as_str(), &update.lock);
-            let common = Common { run, flake, tree: &tree, lock, sources: &sources, now };
-            for (job, host) in jobs.iter().zip(&mut report.hosts) {
-                self.publish(publisher, &common, job, (host, cancel)).await?;
-                if let Some(Outcome::NotPublished { message }) = &host.outcome {
-                    let text = format!("{} was built, but not published: {message}", job.host);
-                    observer.notice(Notice::Message(&text));
-                }
-                if let Some(outcome) = &host.outcome {
-                    publisher.ledger.record(run, &job.host, now, outcome)?;
-                }
-            }
-            report.sources = sources;
-        }
+        let first = attempts.build(locks.new.clone(), jobs).await?;
+        let settled = match options.update {
+            true => hold::settle(&mut attempts, &locks, first).await?,
+            false => Settled { held: self.still_held(&first)?, attempt: first, undecided: None },
+        };
+        report.built = attempts.built;
+        report.fetched = attempts.fetched;
+        report.log = Some(attempts.log).filter(|log| log.exists());
+        let ended = Ended { tree: &tree, locks: &locks, settled: &settled };
+        self.conclude(run, &ended, &mut report, (observer, cancel)).await?;
+        report.held = settled.held;
         Ok(report)
     }
 
@@ -195,123 +99,138 @@ impl Night {
         options: Options,
         observer: &mut dyn Observer,
         cancel: &CancellationToken,
-    ) -> Result<(WorkTree, Update), NightError> {
+    ) -> Result<(WorkTree, Locks), NightError> {
         observer.notice(Notice::Fetching { flake: &self.flake });
         let tree = self.source.fetch(&self.state_dir.join("work"), cancel).await?;
         observer.notice(Notice::Fetched { commit: tree.commit.as_deref() });
         observer.notice(Notice::Locking { update: options.update });
-        let update = update::lock(&self.nix, &tree, options.update, cancel).await?;
-        observer.notice(Notice::Locked { changes: &update.changes });
-        Ok((tree, update))
+        let published = self.published_lock()?;
+        let lock = update::lock((&self.nix, &tree), published, options.update, cancel);
+        let locks = lock.await?;
+        if let update::Origin::Published { run } = locks.origin {
+            let text = format!(
+                "starting from the lock that run {run} published: the repository still has the one \
+                 which that was made from"
+            );
+            observer.notice(Notice::Message(&text));
+        }
+        let changes = lock_file::changes(&locks.start, &locks.new);
+        observer.notice(Notice::Locked { changes: &changes });
+        Ok((tree, locks))
     }
 
-    async fn evaluate(
+    /// Reports what the run came to, and publishes it.
+    async fn conclude(
         &self,
-        tree: &WorkTree,
-        host: HostName,
-        roots: &Path,
-        (observer, cancel): (&mut dyn Observer, &CancellationToken),
-    ) -> Result<Job, NightError> {
-        observer.notice(Notice::Evaluating(&host));
-        let link = roots.join(host.as_str());
-        let evaluated = match self.evaluate_and_root(tree, &host, &link, cancel).await {
-            Ok(evaluated) => evaluated,
-            Err(_) if cancel.is_cancelled() => return Err(NightError::Cancelled),
-            Err(error) => {
-                let message = evaluate::reason(&error);
-                observer.notice(Notice::EvaluationFailed(&host, &message));
-                let state = Err(Outcome::EvaluationFailed { message });
-                return Ok(Job { host, plan: None, state });
-            }
-        };
-        let plan = match build::plan(&self.nix, &evaluated.derivation, cancel).await {
-            Ok(plan) => {
-                observer.notice(Notice::Evaluated(&host, &plan));
-                Some(plan)
-            }
-            Err(_) if cancel.is_cancelled() => return Err(NightError::Cancelled),
-            Err(error) => {
-                // Only people miss it: what is done does not depend on it.
-                observer.notice(Notice::Message(&format!("{host}: no plan: {error}")));
-                None
-            }
-        };
-        Ok(Job { host, plan, state: Ok(evaluated) })
-    }
-
-    async fn evaluate_and_root(
-        &self,
-        tree: &WorkTree,
-        host: &HostName,
-        link: &Path,
-        cancel: &CancellationToken,
-    ) -> Result<Evaluated, NixError> {
-        let evaluated = evaluate::host(&self.nix, tree, host, cancel).await?;
-        evaluate::root(&self.nix, &evaluated.derivation, link, cancel).await?;
-        Ok(evaluated)
-    }
-
-    async fn realise(
-        &self,
-        jobs: &[Job],
+        run: Option<i64>,
+        ended: &Ended<'_>,
         report: &mut Report,
         (observer, cancel): (&mut dyn Observer, &CancellationToken),
-    ) -> Result<Realised, NightError> {
-        let evaluated: Vec<Evaluated> =
-            jobs.iter().filter_map(|job| job.state.as_ref().ok().cloned()).collect();
-        let log = self.new_log()?;
-        let roots = self.state_dir.join(ROOTS);
-        let work = Work { limits: self.limits, roots: &roots, log: &log, observer, cancel };
-        match build::realise(&self.nix, &self.database, &evaluated, work).await {
-            Ok(realised) => {
-                self.hold(&evaluated, observer, cancel).await?;
-                report.built = realised.built;
-                report.fetched = realised.fetched;
-                report.log = Some(log).filter(|log| log.exists());
-                Ok(realised)
-            }
-            Err(BuildError::Command(CommandError::Cancelled { .. })) => Err(NightError::Cancelled),
-            Err(error) => Err(error.into()),
+    ) -> Result<(), NightError> {
+        let Settled { attempt, undecided, .. } = ended.settled;
+        for (job, outcome) in &attempt.hosts {
+            observer.notice(Notice::Done(&job.host, outcome));
+            report.hosts.push(HostReport::done(job, outcome.clone()));
         }
+        let before = self.published_lock()?;
+        let older = older(before.as_ref(), attempt, observer)?;
+        let changes = lock_file::changes(&ended.locks.start, &attempt.lock);
+        report.changes = changes.iter().map(Into::into).collect();
+        let mut lock = LockReport {
+            start: ended.locks.origin,
+            older: older.iter().map(Into::into).collect(),
+            undecided: undecided.clone(),
+            home: None,
+        };
+        if let (Some(publisher), Some(run)) = (&self.publisher, run) {
+            self.publish_all((publisher, run), ended, report, (observer, cancel)).await?;
+            lock.home = self.send_home(publisher, ended, before.as_ref(), cancel).await?;
+            if let (Some(WentHome::Pushed { branch, commit }), true) =
+                (&lock.home, report.has_published())
+            {
+                publisher.ledger.lock_pushed(run, (branch, commit), (self.clock)())?;
+            }
+        }
+        report.lock = Some(lock);
+        Ok(())
     }
 
-    /// Roots what was built until it is published. (Nix makes the roots it is asked for only where
-    /// everything builds.)
-    async fn hold(
+    async fn publish_all(
         &self,
-        hosts: &[Evaluated],
-        observer: &mut dyn Observer,
-        cancel: &CancellationToken,
+        (publisher, run): (&Publisher, i64),
+        ended: &Ended<'_>,
+        report: &mut Report,
+        (observer, cancel): (&mut dyn Observer, &CancellationToken),
     ) -> Result<(), NightError> {
-        let systems = self.fresh_folder(SYSTEMS)?;
-        for host in hosts {
-            let link = systems.join(host.host.as_str());
-            if self.database.is_valid(&host.output)?
-                && let Err(error) = self.nix.add_root(&host.output, &link, cancel).await
-            {
-                // Its publication makes a root of its own, or fails and is told.
-                observer.notice(Notice::Message(&error.to_string()));
+        let Ended { tree, locks, settled } = ended;
+        let Settled { attempt, held, .. } = settled;
+        // The tree may have been left with another that was tried.
+        update::set((&self.nix, tree), &attempt.lock, cancel).await?;
+        let sources = self.sources(tree, observer, cancel).await;
+        if let Err(error) = publisher.keep_sources(&self.nix, &sources, cancel).await {
+            observer.notice(Notice::Message(&error.to_string()));
+        }
+        let now = (self.clock)();
+        let (flake, lock) = (self.flake.as_str(), &attempt.lock);
+        let common = Common { run, flake, tree, lock, sources: &sources, now };
+        for ((job, _), host) in attempt.hosts.iter().zip(&mut report.hosts) {
+            self.publish(publisher, &common, job, (host, cancel)).await?;
+            if let Some(Outcome::NotPublished { message }) = &host.outcome {
+                let text = format!("{} was built, but not published: {message}", job.host);
+                observer.notice(Notice::Message(&text));
             }
+            if let Some(outcome) = &host.outcome {
+                publisher.ledger.record(run, &job.host, now, outcome)?;
+            }
+        }
+        report.sources = sources;
+        if report.has_published() {
+            let (lock, base) = (lock.text().to_owned(), locks.repository.text().to_owned());
+            publisher.ledger.publish_lock(&PublishedLock {
+                run,
+                lock,
+                base,
+                held: held.clone(),
+            })?;
         }
         Ok(())
     }
 
-    /// A host has built when its output is valid, and nothing else tells.
-    fn judge(&self, job: &Job, realised: &Realised) -> Result<Outcome, NightError> {
-        let evaluated = match &job.state {
-            Err(outcome) => return Ok(outcome.clone()),
-            Ok(evaluated) => evaluated,
-        };
-        if !self.database.is_valid(&evaluated.output)? {
-            let failures = build::failures_of(&self.database, evaluated, realised)?;
-            return Ok(Outcome::BuildFailed { failures, message: realised.errors.join("\n") });
+    /// Sends the lock to its repository, where that is wanted and every host has built that must.
+    async fn send_home(
+        &self,
+        publisher: &Publisher,
+        ended: &Ended<'_>,
+        before: Option<&PublishedLock>,
+        cancel: &CancellationToken,
+    ) -> Result<Option<WentHome>, NightError> {
+        let Ended { tree, locks, settled: Settled { attempt, held, .. } } = ended;
+        let Some(home) = &self.home else { return Ok(None) };
+        if attempt.lock.text() == locks.repository.text() {
+            return Ok(None);
         }
-        let before = match &self.publisher {
-            Some(publisher) => publisher.ledger.latest(&job.host)?,
-            None => None,
-        };
-        let same = before.is_some_and(|before| before.store_path == evaluated.output);
-        Ok(if same { Outcome::Unchanged } else { Outcome::Built })
+        let failed =
+            |(job, outcome): &&(Job, Outcome)| !outcome.is_good() && self.is_required(&job.host);
+        if let Some((job, _)) = attempt.hosts.iter().find(failed) {
+            let reason = format!("{} has to build, and did not", job.host);
+            return Ok(Some(WentHome::NotPushed { branch: home.branch.clone(), reason }));
+        }
+        let changes = lock_file::changes(&locks.repository, &attempt.lock);
+        let message = home::message(&changes, held);
+        let (lock, repository) = (&attempt.lock, &locks.repository);
+        let sent = Sent { tree, lock, repository, before, message: &message };
+        let sent = home::send(home, &sent, &publisher.ledger, cancel).await;
+        if cancel.is_cancelled() { Err(NightError::Cancelled) } else { Ok(Some(sent)) }
+    }
+
+    /// What an earlier run held back, and this one, which updates nothing, has not moved either.
+    fn still_held(&self, attempt: &Attempt) -> Result<Vec<Held>, NightError> {
+        let mut held = self.published_lock()?.map(|lock| lock.held).unwrap_or_default();
+        let inputs = attempt.lock.root_inputs();
+        held.retain(|held| {
+            inputs.get(&held.input).is_some_and(|input| input.description == held.at)
+        });
+        Ok(held)
     }
 
     /// Publishes a host if it built. One that cannot be published does not keep others from it.
@@ -380,7 +299,29 @@ impl Night {
     }
 }
 
-/// The ledger's place in the state folder.
-pub fn ledger_file(state_dir: &Path) -> PathBuf {
-    state_dir.join("ledger.sqlite")
+/// What a run came to, before it is published.
+struct Ended<'a> {
+    tree: &'a WorkTree,
+    locks: &'a Locks,
+    settled: &'a Settled,
+}
+
+/// The inputs that are older than what was published before, which is told.
+fn older(
+    before: Option<&PublishedLock>,
+    attempt: &Attempt,
+    observer: &mut dyn Observer,
+) -> Result<Vec<InputChange>, NightError> {
+    let Some(before) = before else { return Ok(Vec::new()) };
+    let before = lock_file::LockFile::parse(&before.lock).map_err(UpdateError::from)?;
+    let mut older = lock_file::changes(&before, &attempt.lock);
+    older.retain(|change| {
+        let time = |input: &Option<lock_file::LockedInput>| input.as_ref()?.last_modified;
+        time(&change.from).zip(time(&change.to)).is_some_and(|(from, to)| to < from)
+    });
+    for change in &older {
+        let text = format!("{} is older than what was published before", change.name);
+        observer.notice(Notice::Message(&text));
+    }
+    Ok(older)
 }

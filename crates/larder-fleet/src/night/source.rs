@@ -89,6 +89,27 @@ pub struct WorkTree {
     pub reference: String,
     /// The commit, where it came from git.
     pub commit: Option<String>,
+    /// Where it was fetched from with git.
+    pub repository: Option<Repository>,
+}
+
+/// Where git fetched a flake from.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    /// What git fetches from, and pushes to.
+    pub url: String,
+    /// The folder of flake.nix in it.
+    pub folder: Option<String>,
+}
+
+impl WorkTree {
+    /// The lock file's path in the repository.
+    pub(super) fn lock_path(&self) -> String {
+        match self.repository.as_ref().and_then(|repository| repository.folder.as_ref()) {
+            Some(folder) => format!("{}/flake.lock", folder.trim_matches('/')),
+            None => "flake.lock".to_owned(),
+        }
+    }
 }
 
 impl FlakeSource {
@@ -136,7 +157,8 @@ impl FlakeSource {
                 format!("{}?dir={}", nix_url("git+file", &top), encode(&folder))
             }
         };
-        Ok(WorkTree { flake_folder: path.clone(), reference, commit: None })
+        let (commit, repository) = (None, None);
+        Ok(WorkTree { flake_folder: path.clone(), reference, commit, repository })
     }
 
     /// Fetches the flake's newest state into `work`, which is made, brought up to date, or made anew
@@ -159,16 +181,17 @@ impl FlakeSource {
                     Box::pin(source.fetch(work, cancel)).await?
                 }
             },
-            Self::Git { url, reference, revision, folder } => {
-                let wanted =
-                    Wanted { url, reference: reference.as_deref(), revision: revision.as_deref() };
+            Self::Git { url: from, reference, revision, folder } => {
+                let (reference, revision) = (reference.as_deref(), revision.as_deref());
+                let wanted = Wanted { url: from, reference, revision };
                 let commit = wanted.check_out_or_start_over(work, cancel).await?;
                 let url = nix_url("git+file", work);
                 let (flake_folder, reference) = match folder {
                     Some(folder) => (work.join(folder), format!("{url}?dir={}", encode(folder))),
                     None => (work.to_owned(), url),
                 };
-                WorkTree { flake_folder, reference, commit: Some(commit) }
+                let repository = Some(Repository { url: from.clone(), folder: folder.clone() });
+                WorkTree { flake_folder, reference, commit: Some(commit), repository }
             }
         };
         if !tree.flake_folder.join("flake.nix").is_file() {
@@ -365,7 +388,9 @@ async fn copy_folder(
         .arg(work)
         .output(cancel)
         .await?;
-    Ok(WorkTree { flake_folder: work.to_owned(), reference: nix_url("path", work), commit: None })
+    let (commit, repository) = (None, None);
+    let reference = nix_url("path", work);
+    Ok(WorkTree { flake_folder: work.to_owned(), reference, commit, repository })
 }
 
 fn empty(folder: &Path) -> Result<(), FlakeSourceError> {

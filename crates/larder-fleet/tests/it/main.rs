@@ -7,6 +7,8 @@ mod durable;
 #[cfg(test)]
 mod flake_source;
 #[cfg(test)]
+mod hold_search;
+#[cfg(test)]
 mod host;
 #[cfg(test)]
 mod ledger;

@@ -6,6 +6,7 @@
 
 mod caches;
 mod machine;
+mod night;
 mod proxy;
 
 /// Where the configuration is when neither `--config` nor `LARDER_CONFIG` says so.
@@ -150,7 +151,7 @@ pub struct Key {
 
 /// Every key there is.
 pub fn all() -> impl Iterator<Item = &'static Key> {
-    machine::KEYS.iter().chain(caches::KEYS).chain(proxy::KEYS)
+    machine::KEYS.iter().chain(night::KEYS).chain(caches::KEYS).chain(proxy::KEYS)
 }
 
 /// The key of that name in that section.

@@ -28,6 +28,7 @@ const KEEP_REVISIONS: u32 = 5;
 /// Where the `.rev` files are unless somebody says otherwise: where scripts have looked before.
 pub(crate) const REV_DIR: &str = "/var/lib/nix-auto-build";
 const EXPIRY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const SEARCH_LIMIT: u32 = 32;
 const PROFILE: &str = "/nix/var/nix/profiles/system";
 
 /// Everything a configuration says, with the defaults filled in.
@@ -108,6 +109,14 @@ pub struct Build {
     pub fleet_key: PathBuf,
     /// How long a published revision stays acceptable. More than nothing.
     pub expiry: Duration,
+    /// The hosts that an update may not break; none means every host that is built. Never empty.
+    pub required_hosts: Option<Vec<HostName>>,
+    /// How many locks are evaluated at most to find out which input broke a host.
+    pub search_limit: u32,
+    /// The branch that an updated lock is pushed to.
+    pub push_lock_to: Option<String>,
+    /// Who its commits are by: name and address.
+    pub lock_author: (String, String),
 }
 
 /// `[client]`: where this machine's system comes from.
@@ -201,6 +210,12 @@ fn build(section: &mut SectionReader<'_, '_, '_>, state_dir: &std::path::Path) -
             .text("fleet-key", absolute_path)
             .unwrap_or_else(|| state_dir.join("fleet.key")),
         expiry: section.text("expiry", value::duration).unwrap_or(EXPIRY),
+        required_hosts: section.filled_list("required-hosts", value::host_name, "all of them"),
+        search_limit: section.number("search-limit", 0..=u32::MAX).unwrap_or(SEARCH_LIMIT),
+        push_lock_to: section.text("push-lock-to", value::branch),
+        lock_author: section
+            .text("lock-author", value::person)
+            .unwrap_or_else(|| ("Larder".to_owned(), "larder@localhost".to_owned())),
     }
 }
 

@@ -141,6 +141,50 @@ impl FromStr for FlakeRef {
     }
 }
 
+/// A branch's name, as `git check-ref-format --branch` takes it.
+///
+/// # Errors
+/// When git would refuse it, or take it for something else.
+pub fn branch(text: &str) -> Result<String, ValueError> {
+    let part = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "~^:?*[\\".contains(c);
+    let good = text.split('/').all(part)
+        && !text.starts_with('-')
+        && !text.ends_with('.')
+        && !text.contains("..")
+        && !text.contains("@{")
+        && !text.contains(odd)
+        && text != "@";
+    if good && !text.starts_with("refs/") {
+        return Ok(text.to_owned());
+    }
+    let what = format!("{} is not the name of a branch", quoted(text));
+    Err(ValueError::new(what, "write it as `git branch` shows it, for example `main`"))
+}
+
+/// Somebody as git names them: `Name <address>`.
+///
+/// # Errors
+/// When one of the two is missing, or has characters that git leaves out.
+pub fn person(text: &str) -> Result<(String, String), ValueError> {
+    let refuse = || {
+        let what = format!("{} does not say who", quoted(text));
+        Err(ValueError::new(
+            what,
+            "write `Name <address>`, for example `Larder <larder@build.example>`",
+        ))
+    };
+    let Some((name, address)) = text.strip_suffix('>').and_then(|text| text.split_once('<')) else {
+        return refuse();
+    };
+    let (name, address) = (name.trim(), address.trim());
+    let odd = |c: char| c.is_control() || c == '<' || c == '>';
+    match name.is_empty() || address.is_empty() || name.contains(odd) || address.contains(odd) {
+        true => refuse(),
+        false => Ok((name.to_owned(), address.to_owned())),
+    }
+}
+
 /// A host's name in `nixosConfigurations`.
 ///
 /// # Errors

@@ -47,6 +47,17 @@ impl Board {
         }
     }
 
+    /// Hosts are evaluated again where another lock is tried.
+    fn start_over(&mut self, host: &HostName) {
+        if let Some((bar, progress)) = self.hosts.get_mut(host) {
+            *progress = HostProgress::default();
+            if bar.is_finished() {
+                bar.reset();
+            }
+        }
+        self.set(host, "evaluating".to_owned());
+    }
+
     fn finish(&mut self, host: &HostName, text: String) {
         if let Some((bar, progress)) = self.hosts.get_mut(host) {
             progress.finished = true;
@@ -79,7 +90,7 @@ impl Observer for Board {
                 }
                 self.activity.set_message("");
             }
-            Notice::Evaluating(host) => self.set(host, "evaluating".to_owned()),
+            Notice::Evaluating(host) => self.start_over(host),
             Notice::Checked(host) => self.finish(host, "evaluates".to_owned()),
             Notice::EvaluationFailed(host, _) => {
                 self.finish(host, "cannot be evaluated".to_owned());

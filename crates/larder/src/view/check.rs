@@ -7,7 +7,7 @@ use larder_cache::gc::{
 
 use super::{
     gc,
-    summary::{count, size},
+    text::{count, size},
 };
 
 /// What was found.

@@ -6,7 +6,7 @@ use larder_cache::gc::{
     plan::Plan,
 };
 
-use super::summary::{count, size};
+use super::text::{count, size};
 
 /// Things that are named one by one; of more, only so many.
 pub(super) const NAMED: usize = 20;

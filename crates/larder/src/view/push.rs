@@ -12,7 +12,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use larder_cache::push::{Event, Observer, Plan, Sent};
 
-use super::summary::size;
+use super::text::size;
 
 /// How often a log gets a line, where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);

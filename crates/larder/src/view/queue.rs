@@ -3,7 +3,7 @@
 use larder_cache::queue::Waiting;
 use larder_formats::store_path::StorePath;
 
-use super::summary::size;
+use super::text::size;
 use crate::{
     pusher::{Pass, State},
     report::Error,

@@ -6,6 +6,11 @@ use larder_fleet::{
 };
 use larder_formats::lock_file::InputChange;
 
+use super::{
+    lock,
+    text::{count, indented, name, size},
+};
+
 /// Lines of a failed build's log that the summary shows; the whole log is named beside them.
 const SHOWN_LINES: usize = 10;
 
@@ -64,7 +69,7 @@ pub(super) fn change(change: &InputChange) -> String {
 
 /// The whole report, for people.
 pub fn summary(report: &Report) -> String {
-    let mut lines = Vec::new();
+    let mut lines = lock::start(report);
     for change in &report.changes {
         let place = |place: &Option<String>| place.clone().unwrap_or_else(|| "nothing".to_owned());
         lines.push(format!("{}: {} → {}", change.input, place(&change.from), place(&change.to)));
@@ -76,6 +81,7 @@ pub fn summary(report: &Report) -> String {
     for host in &report.hosts {
         lines.extend(details(host));
     }
+    lines.extend(lock::held(report));
     for left_out in &report.left_out {
         lines.push(format!("\n{:?} was left out: it {}", left_out.name, left_out.reason));
     }
@@ -90,6 +96,7 @@ pub fn summary(report: &Report) -> String {
         count(report.built, "derivation"),
         count(report.fetched, "path")
     ));
+    lines.extend(lock::home(report));
     if let (Some(log), true) = (&report.log, failed > 0) {
         lines.push(format!("the whole log: {}", log.display()));
     }
@@ -140,24 +147,4 @@ fn details(host: &HostReport) -> Vec<String> {
         Some(Outcome::Built | Outcome::Unchanged) | None => {}
     }
     lines
-}
-
-fn indented(line: &str) -> String {
-    format!("  {line}").trim_end().to_owned()
-}
-
-pub(super) fn count(number: usize, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
-}
-
-/// The name in a derivation's base name.
-fn name(derivation: &str) -> &str {
-    let name = derivation.split_once('-').map_or(derivation, |(_, name)| name);
-    name.strip_suffix(".drv").unwrap_or(name)
-}
-
-/// A number of bytes, for people.
-pub(super) fn size(bytes: u64) -> String {
-    indicatif::BinaryBytes(bytes).to_string()
 }

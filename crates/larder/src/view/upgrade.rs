@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     lines,
-    summary::{count, size},
+    text::{count, size},
 };
 
 /// Things that are named one by one; of more, only so many.

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     lines,
-    summary::{count, size},
+    text::{count, size},
 };
 
 /// Causes that are told one by one.

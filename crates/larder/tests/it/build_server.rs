@@ -262,6 +262,13 @@ impl SmallFleet {
         self.nixpkgs.commit("generation")
     }
 
+    /// Somebody else's clone of the repository that the server fetches from.
+    pub(crate) fn clone_config(&self, to: &std::path::Path, from: &std::path::Path) -> GitRepo {
+        let (from, to_text) = (from.display().to_string(), to.display().to_string());
+        let _ = self.config.git(&["clone", "--quiet", &from, &to_text]);
+        GitRepo::open(to)
+    }
+
     /// Makes the lock file and commits it.
     pub(crate) fn lock(&self, store: &TestStore) {
         let dir = self.config.dir().display().to_string();

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{host::HostName, ledger::Failure};
+use super::Failure;
+use crate::host::HostName;
 
 /// An input that stays at its last good revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

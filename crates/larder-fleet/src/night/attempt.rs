@@ -1,0 +1,181 @@
+//! All hosts with one lock: evaluated, realised, judged. A run makes one attempt, and more where an update breaks a host.
+
+use std::path::{Path, PathBuf};
+
+use larder_formats::lock_file::LockFile;
+use larder_nix::command::{CancellationToken, CommandError};
+
+use super::{
+    build::{self, BuildError, Realised, Work},
+    evaluate::{self, Evaluated},
+    progress::{Notice, Observer},
+    report::Job,
+    setup::{Night, NightError},
+    source::WorkTree,
+    update,
+};
+use crate::{host::HostName, ledger::Outcome};
+
+/// What came of all hosts with one lock.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    /// The lock.
+    pub lock: LockFile,
+    /// Each host, and how it ended.
+    pub hosts: Vec<(Job, Outcome)>,
+}
+
+/// Whoever watches a run, and says when it is to stop.
+pub(super) struct Live<'a> {
+    pub observer: &'a mut dyn Observer,
+    pub cancel: &'a CancellationToken,
+}
+
+/// Makes attempts, and counts what they take.
+pub(super) struct Attempts<'a> {
+    pub night: &'a Night,
+    pub tree: &'a WorkTree,
+    pub live: Live<'a>,
+    /// Where the logs of all builds go.
+    pub log: PathBuf,
+    /// The folder of the roots that hold for the length of the run.
+    pub roots: PathBuf,
+    /// Locks evaluated so far.
+    pub locks: u32,
+    /// Derivations built so far.
+    pub built: usize,
+    /// Paths downloaded so far.
+    pub fetched: usize,
+}
+
+impl Attempts<'_> {
+    /// Evaluates hosts with the lock that the work tree has, a host at a time. What was evaluated is rooted for the
+    /// length of the run.
+    pub(super) async fn evaluate(&mut self, hosts: &[HostName]) -> Result<Vec<Job>, NightError> {
+        self.locks += 1;
+        let roots = self.roots.join(format!("derivations-{}", self.locks));
+        make(&roots)?;
+        let mut jobs = Vec::with_capacity(hosts.len());
+        for host in hosts {
+            jobs.push(self.evaluate_one(host.clone(), &roots).await?);
+        }
+        Ok(jobs)
+    }
+
+    /// Evaluates hosts with this lock, which the work tree has from now on.
+    pub(super) async fn evaluate_with(
+        &mut self,
+        lock: &LockFile,
+        hosts: &[HostName],
+    ) -> Result<(LockFile, Vec<Job>), NightError> {
+        let lock = update::set((&self.night.nix, self.tree), lock, self.live.cancel).await?;
+        Ok((lock, self.evaluate(hosts).await?))
+    }
+
+    async fn evaluate_one(&mut self, host: HostName, roots: &Path) -> Result<Job, NightError> {
+        let Live { observer, cancel } = &mut self.live;
+        observer.notice(Notice::Evaluating(&host));
+        let nix = &self.night.nix;
+        let evaluated = async {
+            let evaluated = evaluate::host(nix, self.tree, &host, cancel).await?;
+            let link = roots.join(host.as_str());
+            evaluate::root(nix, &evaluated.derivation, &link, cancel).await?;
+            Ok(evaluated)
+        };
+        let evaluated = match evaluated.await {
+            Ok(evaluated) => evaluated,
+            Err(_) if cancel.is_cancelled() => return Err(NightError::Cancelled),
+            Err(error) => {
+                let message = evaluate::reason(&error);
+                observer.notice(Notice::EvaluationFailed(&host, &message));
+                let state = Err(Outcome::EvaluationFailed { message });
+                return Ok(Job { host, plan: None, state });
+            }
+        };
+        let plan = match build::plan(nix, &evaluated.derivation, cancel).await {
+            Ok(plan) => {
+                observer.notice(Notice::Evaluated(&host, &plan));
+                Some(plan)
+            }
+            Err(_) if cancel.is_cancelled() => return Err(NightError::Cancelled),
+            Err(error) => {
+                // Only people miss it: what is done does not depend on it.
+                observer.notice(Notice::Message(&format!("{host}: no plan: {error}")));
+                None
+            }
+        };
+        Ok(Job { host, plan, state: Ok(evaluated) })
+    }
+
+    /// Realises what was evaluated with this lock, and judges it.
+    pub(super) async fn build(
+        &mut self,
+        lock: LockFile,
+        jobs: Vec<Job>,
+    ) -> Result<Attempt, NightError> {
+        let evaluated: Vec<Evaluated> =
+            jobs.iter().filter_map(|job| job.state.as_ref().ok().cloned()).collect();
+        let results = self.roots.join(format!("results-{}", self.locks));
+        make(&results)?;
+        let Live { observer, cancel } = &mut self.live;
+        let night = self.night;
+        let (limits, roots, log) = (night.limits, &*results, &*self.log);
+        let work = Work { limits, roots, log, observer: &mut **observer, cancel };
+        let realised = match build::realise(&night.nix, &night.database, &evaluated, work).await {
+            Ok(realised) => realised,
+            Err(BuildError::Command(CommandError::Cancelled { .. })) => {
+                return Err(NightError::Cancelled);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.hold(&evaluated).await?;
+        self.built += realised.built;
+        self.fetched += realised.fetched;
+        let judge = |job: Job| Ok((self.night.judge(&job, &realised)?, job));
+        let hosts = jobs.into_iter().map(judge).map(|it| it.map(|(outcome, job)| (job, outcome)));
+        Ok(Attempt { lock, hosts: hosts.collect::<Result<_, NightError>>()? })
+    }
+
+    /// Roots what was built until it is published. (Nix makes the roots it is asked for only where
+    /// everything builds.)
+    async fn hold(&mut self, hosts: &[Evaluated]) -> Result<(), NightError> {
+        let systems = self.roots.join(format!("systems-{}", self.locks));
+        make(&systems)?;
+        let Live { observer, cancel } = &mut self.live;
+        for host in hosts {
+            let link = systems.join(host.host.as_str());
+            if self.night.database.is_valid(&host.output)?
+                && let Err(error) = self.night.nix.add_root(&host.output, &link, cancel).await
+            {
+                // Its publication makes a root of its own, or fails and is told.
+                observer.notice(Notice::Message(&error.to_string()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Night {
+    /// A host has built when its output is valid, and nothing else tells.
+    fn judge(&self, job: &Job, realised: &Realised) -> Result<Outcome, NightError> {
+        let evaluated = match &job.state {
+            Err(outcome) => return Ok(outcome.clone()),
+            Ok(evaluated) => evaluated,
+        };
+        if !self.database.is_valid(&evaluated.output)? {
+            let failures = build::failures_of(&self.database, evaluated, realised)?;
+            return Ok(Outcome::BuildFailed { failures, message: realised.errors.join("\n") });
+        }
+        let before = match &self.publisher {
+            Some(publisher) => publisher.ledger.latest(&job.host)?,
+            None => None,
+        };
+        let same = before.is_some_and(|before| before.store_path == evaluated.output);
+        Ok(if same { Outcome::Unchanged } else { Outcome::Built })
+    }
+}
+
+fn make(folder: &Path) -> Result<(), NightError> {
+    std::fs::create_dir_all(folder)
+        .map_err(|source| NightError::Io { path: folder.to_owned(), source })
+}

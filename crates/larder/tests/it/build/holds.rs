@@ -1,0 +1,173 @@
+//! An update that breaks a host: the guilty input is found and held, the rest is published.
+
+use larder_testkit::NixVersion;
+
+use super::parts::{Parts, held, outcomes};
+
+const FAIL: &str = "echo 'no such function' >&2; exit 1";
+
+#[test]
+fn an_input_that_breaks_a_host_is_held_until_it_is_good_and_the_others_move() {
+    for version in [NixVersion::V2_8, NixVersion::V2_34] {
+        let parts = Parts::new(version, "");
+        let good = parts.repo("games").rev();
+        let theme = parts.set("theme", "echo theme 2");
+        let bad = parts.set("games", FAIL);
+        let _ = parts.built();
+
+        let report = parts.night();
+        assert_eq!(held(&report), ["games"], "{report:#}");
+        assert_eq!(outcomes(&report), ["built", "unchanged", "unchanged"]);
+        assert_eq!(parts.locked("alpha", "theme"), theme);
+        assert_eq!(parts.locked("beta", "games"), good);
+        let said = &report["held"][0];
+        assert!(said["at"].as_str().unwrap().contains(&good), "{said}");
+        assert!(said["bad"].as_str().unwrap().contains(&bad), "{said}");
+        assert_eq!(said["hosts"], serde_json::json!(["beta"]));
+        let failure = &said["failures"][0];
+        assert!(failure["derivation"].as_str().unwrap().ends_with("-games.drv"), "{said}");
+        assert_eq!(failure["lastLines"], serde_json::json!(["no such function"]));
+        // What failed was tried once, and nothing was built twice.
+        assert_eq!(parts.built(), ["alpha", "games", "theme"]);
+
+        // The night after, nothing has changed but the day.
+        let again = parts.night();
+        assert_eq!(held(&again), ["games"]);
+        assert_eq!(again["held"][0]["since"], said["since"]);
+        assert_eq!(outcomes(&again), ["unchanged"; 3]);
+        assert_eq!(parts.built(), ["games"]);
+
+        // A build without an update says what is held as well.
+        let plain = parts.server.build(&["--json"]).success();
+        assert_eq!(held(&crate::build_server::BuildServer::report(&plain)), ["games"]);
+
+        let mended = parts.set("games", "echo games 3");
+        let report = parts.night();
+        assert_eq!(held(&report), [""; 0]);
+        assert_eq!(parts.locked("beta", "games"), mended);
+    }
+}
+
+#[test]
+fn each_of_two_hosts_has_a_guilty_input_of_its_own() {
+    let parts = Parts::new(NixVersion::V2_34, "");
+    let tools = parts.set("tools", "echo tools 2");
+    for input in ["games", "theme"] {
+        let _ = parts.set(input, FAIL);
+    }
+    let report = parts.night();
+    assert_eq!(held(&report), ["games", "theme"], "{report:#}");
+    assert_eq!(outcomes(&report), ["built"; 3]);
+    assert_eq!(report["held"][0]["hosts"], serde_json::json!(["beta"]));
+    assert_eq!(report["held"][1]["hosts"], serde_json::json!(["alpha"]));
+    for host in ["alpha", "beta", "gamma"] {
+        assert_eq!(parts.locked(host, "tools"), tools);
+    }
+}
+
+#[test]
+fn two_inputs_that_do_not_go_together_cost_only_one_of_them_its_update() {
+    let parts = Parts::new(NixVersion::V2_26, "");
+    let _ = parts.set("tools", "echo new-tools");
+    let _ = parts.set("games", "echo new-games");
+    // Fails when both are new.
+    let both = "both=$($builder cat ${part \"tools\"} ${part \"games\"})
+        case \"$both\" in *new-tools*new-games*) exit 1;; esac";
+    parts.set_hosts(["", both, ""]);
+    let _ = parts.server.build(&[]).success();
+    let report = parts.night();
+    assert_eq!(held(&report).len(), 1, "{report:#}");
+    let outcomes = outcomes(&report);
+    assert!(outcomes.iter().all(|outcome| ["built", "unchanged"].contains(outcome)), "{report:#}");
+}
+
+#[test]
+fn an_input_that_cannot_be_evaluated_is_held_with_what_nix_says() {
+    let parts = Parts::new(NixVersion::V2_34, "");
+    parts
+        .repo("tools")
+        .write("flake.nix", "{ outputs = _: { script = throw \"no longer here\"; }; }");
+    let bad = parts.repo("tools").commit("broken");
+    let theme = parts.set("theme", "echo theme 2");
+    let report = parts.night();
+    assert_eq!(held(&report), ["tools"], "{report:#}");
+    let said = &report["held"][0];
+    assert_eq!(said["hosts"], serde_json::json!(["alpha", "beta", "gamma"]));
+    assert!(said["message"].as_str().unwrap().contains("no longer here"), "{said}");
+    assert!(said["bad"].as_str().unwrap().contains(&bad));
+    assert_eq!(parts.locked("alpha", "theme"), theme);
+}
+
+#[test]
+fn what_fails_for_the_moment_is_blamed_on_no_input() {
+    let parts = Parts::new(NixVersion::V2_34, "");
+    let theme = parts.set("theme", "echo theme 2");
+    let _ = parts.set("games", "echo 'curl: (6) Could not resolve host: example.org' >&2; exit 1");
+    let report = parts.night();
+    assert_eq!(held(&report), [""; 0], "{report:#}");
+    assert_eq!(outcomes(&report), ["built", "build-failed", "unchanged"]);
+    assert_eq!(parts.locked("alpha", "theme"), theme);
+}
+
+#[test]
+fn a_host_that_fails_by_itself_keeps_no_input_from_moving() {
+    let parts = Parts::new(NixVersion::V2_34, "");
+    parts.set_hosts(["", FAIL, ""]);
+    let games = parts.set("games", "echo games 2");
+    let theme = parts.set("theme", "echo theme 2");
+    let report = parts.night();
+    assert_eq!(held(&report), [""; 0], "{report:#}");
+    assert_eq!(outcomes(&report), ["built", "build-failed", "unchanged"]);
+    assert_eq!(parts.locked("alpha", "theme"), theme);
+    assert_eq!(parts.locked("gamma", "games"), games);
+}
+
+#[test]
+fn where_no_set_of_updates_builds_what_was_published_stays() {
+    let parts = Parts::new(NixVersion::V2_34, "");
+    let before = parts.server.system("beta");
+    let _ = parts.set("games", FAIL);
+    let report = parts.night();
+    assert_eq!(held(&report), ["games"], "{report:#}");
+    assert_eq!(outcomes(&report), ["unchanged"; 3]);
+    assert_eq!(parts.server.system("beta"), before);
+    // With every host broken, and by several inputs at once.
+    for input in ["games", "theme", "tools"] {
+        let _ = parts.set(input, FAIL);
+    }
+    let report = parts.night();
+    assert_eq!(held(&report), ["games", "theme", "tools"], "{report:#}");
+    assert_eq!(outcomes(&report), ["unchanged"; 3]);
+}
+
+#[test]
+fn a_host_that_may_fail_keeps_no_input_from_moving() {
+    let parts = Parts::new(NixVersion::V2_34, "required-hosts = [\"alpha\"]");
+    let games = parts.set("games", FAIL);
+    let theme = parts.set("theme", "echo theme 2");
+    let report = parts.night();
+    assert_eq!(held(&report), [""; 0], "{report:#}");
+    assert_eq!(outcomes(&report), ["built", "build-failed", "unchanged"]);
+    assert_eq!(parts.locked("alpha", "theme"), theme);
+    assert_eq!(parts.locked("gamma", "games"), games);
+}
+
+#[test]
+fn a_search_that_may_not_evaluate_holds_nothing_and_one_that_ends_early_updates_nothing() {
+    let mut parts = Parts::new(NixVersion::V2_34, "search-limit = 0");
+    let _ = parts.set("games", FAIL);
+    let theme = parts.set("theme", "echo theme 2");
+    let report = parts.night();
+    assert_eq!(held(&report), [""; 0], "{report:#}");
+    assert_eq!(outcomes(&report), ["built", "build-failed", "unchanged"]);
+    // All that was published moved on, which is no reason for beta to stay without.
+    assert_eq!(parts.locked("alpha", "theme"), theme);
+
+    parts.server.set("search-limit = 1");
+    for input in ["tools", "theme"] {
+        let _ = parts.set(input, FAIL);
+    }
+    let report = parts.night();
+    assert_eq!(held(&report), ["theme", "tools"], "{report:#}");
+    assert_eq!(parts.locked("alpha", "theme"), theme);
+}

@@ -1,0 +1,232 @@
+//! The updated lock goes home to its repository, without undoing what people do there.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use larder_testkit::NixVersion;
+use serde_json::Value;
+
+use super::parts::{Parts, held, outcomes};
+use crate::build_server::BuildServer;
+
+const FAIL: &str = "echo 'no such function' >&2; exit 1";
+
+/// What became of the lock, as a report says it.
+fn home(report: &Value) -> &str {
+    report["lock"]["home"].as_str().unwrap_or("nowhere")
+}
+
+fn from(report: &Value) -> &str {
+    report["lock"]["start"]["from"].as_str().unwrap()
+}
+
+/// Has the forge refuse whatever is pushed, or take it again.
+fn refuse_pushes(parts: &Parts, refuse: bool) {
+    let hook = parts.forge.join("hooks/pre-receive");
+    if refuse {
+        fs::write(&hook, "#!/bin/sh\necho 'this repository is read-only' >&2\nexit 1\n").unwrap();
+        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    } else {
+        fs::remove_file(&hook).unwrap();
+    }
+}
+
+#[test]
+fn the_commit_names_what_moved_and_what_was_held_and_changes_nothing_else() {
+    let parts =
+        Parts::new(NixVersion::V2_34, "push-lock-to = \"main\"\nlock-author = \"Night <n@b>\"");
+    let before = parts.forge(&["rev-parse", "main"]).text().to_owned();
+    let old = parts.repo("theme").rev();
+    let theme = parts.set("theme", "echo theme 2");
+    let games = (parts.repo("games").rev(), parts.set("games", FAIL));
+    let report = parts.night();
+    assert_eq!((home(&report), held(&report)), ("pushed", vec!["games"]), "{report:#}");
+    let commit = parts.forge(&["rev-parse", "main"]).text().to_owned();
+    assert_eq!(report["lock"]["commit"], commit);
+    assert_eq!(parts.forge(&["rev-parse", "main^"]).text(), before);
+    assert_eq!(
+        parts.forge(&["show", "--name-only", "--format=%an <%ae>", "main"]).lines(),
+        ["Night <n@b>", "", "flake.lock"]
+    );
+    let message = parts.forge(&["show", "--no-patch", "--format=%B", "main"]).stdout;
+    for said in [
+        "flake.lock: update theme",
+        &old,
+        &theme,
+        "Held back:",
+        &games.0,
+        &games.1,
+        "breaks beta",
+        "-games.drv fails",
+    ] {
+        assert!(message.contains(said), "{said} is not in:\n{message}");
+    }
+    assert_eq!(parts.at_home("main", "theme"), theme);
+    // What was published is what the repository has, so that nothing is left to do.
+    let revision = parts.server.latest("alpha").unwrap();
+    assert_eq!(revision.lock, parts.forge(&["show", "main:flake.lock"]).stdout);
+    let report = parts.night();
+    assert_eq!((home(&report), from(&report)), ("nowhere", "repository"), "{report:#}");
+    assert_eq!(parts.forge(&["rev-parse", "main"]).text(), commit);
+}
+
+#[test]
+fn a_repository_that_takes_nothing_is_told_of_and_the_next_run_goes_on_from_what_was_published() {
+    let parts = Parts::new(NixVersion::V2_34, "push-lock-to = \"main\"");
+    refuse_pushes(&parts, true);
+    let theme = parts.set("theme", "echo theme 2");
+    let report = parts.night();
+    assert_eq!(home(&report), "not-pushed", "{report:#}");
+    assert!(report["lock"]["reason"].as_str().unwrap().contains("this repository is read-only"));
+    assert_eq!(parts.locked("alpha", "theme"), theme);
+
+    // Without an update: the older lock of the repository is not published under a newer number.
+    let plain = parts.server.build(&["--json"]).success();
+    let report = BuildServer::report(&plain);
+    assert_eq!((outcomes(&report), from(&report)), (["unchanged"; 3], "published"));
+    assert_eq!(parts.locked("alpha", "theme"), theme);
+    assert_eq!(report["changes"], serde_json::json!([]));
+
+    // As soon as it may, it goes home, though nothing moved any more.
+    refuse_pushes(&parts, false);
+    let report = parts.night();
+    assert_eq!(home(&report), "pushed", "{report:#}");
+    assert_eq!(parts.at_home("main", "theme"), theme);
+}
+
+#[test]
+fn a_lock_that_people_commit_counts_and_what_gets_older_by_it_is_told() {
+    let parts = Parts::new(NixVersion::V2_34, "");
+    let (old, new) = (parts.repo("theme").rev(), parts.set("theme", "echo theme 2"));
+    let report = parts.night();
+    assert_eq!((home(&report), from(&report)), ("nowhere", "repository"));
+    assert_eq!(parts.locked("alpha", "theme"), new);
+    // Another input is moved by hand, in the lock that never had the newer theme.
+    let games = parts.set("games", "echo games 2");
+    let lock = parts.small.config.read("flake.lock");
+    parts.small.lock(&parts.server.store);
+    let by_hand = parts.small.config.read("flake.lock");
+    assert_eq!(lock, by_hand, "locking what is locked changes nothing");
+    let dir = parts.small.config.dir().display().to_string();
+    let _ = larder_testkit::Nix::nix(
+        &parts.server.store,
+        &["nix", "flake", "update", "games", "--flake", &dir],
+    )
+    .success();
+    let _ = parts.small.config.commit("games by hand");
+    parts.publish_config();
+    let finished = parts.server.build(&[]).success();
+    assert!(finished.stdout.contains("OLDER than what was published before: theme"), "{finished}");
+    assert_eq!((parts.locked("alpha", "theme"), parts.locked("beta", "games")), (old, games));
+}
+
+#[test]
+fn whoever_pushes_at_the_same_moment_loses_nothing_and_neither_does_the_lock() {
+    let parts = Parts::new(NixVersion::V2_26, "push-lock-to = \"main\"");
+    let theme = parts.set("theme", "echo theme 2");
+    // Somebody is faster, twice, each time between the fetch and the push.
+    let people = parts.server.store.work_dir().join("people");
+    let _ = parts.small.clone_config(&people, &parts.forge);
+    let script = format!(
+        "real() {{ ($REAL \"$@\"); }}
+         case \"$*\" in *' push '*) n=$(ls {p} | grep -c note); if [ $n -lt 2 ]; then
+           (cd {p} && touch note-$n && real add note-$n &&
+            real -c user.name=p -c user.email=p commit -qm note-$n && real push -q origin HEAD:main)
+         fi;; esac
+         real \"$@\"",
+        p = people.display(),
+    );
+    let path = parts.server.path_where("git", &script);
+    let night = parts.server.larder(&["build", "--update", "--json"]).env("PATH", path).run();
+    let report = BuildServer::report(&night);
+    assert_eq!(home(&report), "pushed", "{night}");
+    assert_eq!(parts.at_home("main", "theme"), theme);
+    let subjects = parts.forge(&["log", "--format=%s", "-3", "main"]).lines();
+    assert_eq!(subjects, ["flake.lock: update theme", "note-1", "note-0"]);
+}
+
+#[test]
+fn a_lock_that_people_change_meanwhile_is_theirs() {
+    let parts = Parts::new(NixVersion::V2_34, "push-lock-to = \"main\"");
+    let _ = parts.set("theme", "echo theme 2");
+    let people = parts.server.store.work_dir().join("people");
+    let _ = parts.small.clone_config(&people, &parts.forge);
+    let script = format!(
+        "real() {{ ($REAL \"$@\"); }}
+         case \"$*\" in *' push '*) if [ ! -e {p}/done ]; then
+           (cd {p} && touch done && echo >> flake.lock && real add flake.lock &&
+            real -c user.name=p -c user.email=p commit -qm theirs && real push -q origin HEAD:main)
+         fi;; esac
+         real \"$@\"",
+        p = people.display(),
+    );
+    let path = parts.server.path_where("git", &script);
+    let night = parts.server.larder(&["build", "--update", "--json"]).env("PATH", path).run();
+    let report = BuildServer::report(&night);
+    assert_eq!(home(&report), "not-pushed", "{night}");
+    assert!(
+        report["lock"]["reason"].as_str().unwrap().contains("somebody else changed flake.lock")
+    );
+    assert_eq!(parts.forge(&["log", "--format=%s", "-1", "main"]).text(), "theirs");
+}
+
+#[test]
+fn a_branch_for_review_grows_by_one_commit_a_night_whether_or_not_it_is_merged() {
+    let parts = Parts::new(NixVersion::V2_34, "push-lock-to = \"larder/update\"");
+    let _ = parts.set("theme", "echo theme 2");
+    assert_eq!(home(&parts.night()), "pushed");
+    let main = parts.forge(&["rev-parse", "main"]).text().to_owned();
+    assert_eq!(parts.forge(&["rev-parse", "larder/update^"]).text(), main);
+
+    // Nobody merged it; the lock is there.
+    let report = parts.night();
+    assert_eq!((home(&report), from(&report)), ("already-there", "published"), "{report:#}");
+
+    // Nobody merged it, and the flake went on.
+    parts.set_hosts(["true", "", ""]);
+    let main = parts.forge(&["rev-parse", "main"]).text().to_owned();
+    let tools = parts.set("tools", "echo tools 2");
+    let report = parts.night();
+    assert_eq!(home(&report), "pushed", "{report:#}");
+    assert_eq!(parts.at_home("larder/update", "tools"), tools);
+    let contains = parts.forge(&["branch", "--contains", &main, "--format=%(refname:short)"]);
+    assert_eq!(contains.lines(), ["larder/update", "main"]);
+    let differ = parts.forge(&["diff", "--name-only", "main", "larder/update"]);
+    assert_eq!(differ.lines(), ["flake.lock"]);
+
+    // Merged, and moved once more.
+    let _ = parts.forge(&["update-ref", "refs/heads/main", "larder/update"]);
+    let theme = parts.set("theme", "echo theme 3");
+    let report = parts.night();
+    assert_eq!((home(&report), from(&report)), ("pushed", "repository"), "{report:#}");
+    assert_eq!(parts.at_home("larder/update", "theme"), theme);
+}
+
+#[test]
+fn a_lock_with_which_a_required_host_fails_stays() {
+    let parts = Parts::new(NixVersion::V2_34, "push-lock-to = \"main\"");
+    parts.set_hosts(["", FAIL, ""]);
+    let before = parts.forge(&["rev-parse", "main"]).text().to_owned();
+    let theme = parts.set("theme", "echo theme 2");
+    let report = parts.night();
+    assert_eq!(home(&report), "not-pushed", "{report:#}");
+    assert!(report["lock"]["reason"].as_str().unwrap().contains("beta"));
+    assert_eq!(parts.forge(&["rev-parse", "main"]).text(), before);
+    assert_eq!(parts.locked("alpha", "theme"), theme);
+}
+
+#[test]
+fn a_run_that_is_killed_when_the_lock_has_gone_home_leaves_nothing_to_mend() {
+    let parts = Parts::new(NixVersion::V2_34, "push-lock-to = \"review\"");
+    let _ = parts.set("theme", "echo theme 2");
+    let script =
+        "case \"$*\" in *' push '*) ($REAL \"$@\"); kill -9 $PPID;; *) $REAL \"$@\";; esac";
+    let path = parts.server.path_where("git", script);
+    let killed = parts.server.larder(&["build", "--update"]).env("PATH", path).run();
+    assert!(!killed.ok(), "{killed}");
+    let report = parts.night();
+    assert_eq!((home(&report), from(&report)), ("already-there", "published"), "{report:#}");
+    let theme = parts.set("theme", "echo theme 3");
+    let report = parts.night();
+    assert_eq!(home(&report), "pushed", "{report:#}");
+    assert_eq!(parts.at_home("review", "theme"), theme);
+}
