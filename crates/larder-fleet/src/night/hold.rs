@@ -218,7 +218,7 @@ impl Searching<'_> {
 
 impl Attempt {
     /// The hosts that have their system.
-    fn good(&self) -> BTreeSet<HostName> {
+    pub(super) fn good(&self) -> BTreeSet<HostName> {
         let good = self.hosts.iter().filter(|(_, outcome)| outcome.is_good());
         good.map(|(job, _)| job.host.clone()).collect()
     }

@@ -101,11 +101,6 @@ impl Report {
         self.left_out.is_empty() && self.hosts.iter().all(good)
     }
 
-    /// Whether a host was published.
-    pub(super) fn has_published(&self) -> bool {
-        self.hosts.iter().any(|host| host.revision.is_some())
-    }
-
     /// What was published: systems, and the sources they were evaluated from.
     pub fn published(&self) -> Vec<StorePath> {
         let published = self.hosts.iter().filter(|host| host.revision.is_some());

@@ -10,7 +10,7 @@ use larder_nix::command::CancellationToken;
 
 use super::{
     attempt::{Attempt, Attempts, Live},
-    evaluate::{self, Hosts},
+    evaluate::{self, Hosts, Wanted},
     hold::{self, Settled},
     home::{self, Sent, WentHome},
     lock::RunLock,
@@ -145,9 +145,7 @@ impl Night {
         if let (Some(publisher), Some(run)) = (&self.publisher, run) {
             self.publish_all((publisher, run), ended, report, (observer, cancel)).await?;
             lock.home = self.send_home(publisher, ended, before.as_ref(), cancel).await?;
-            if let (Some(WentHome::Pushed { branch, commit }), true) =
-                (&lock.home, report.has_published())
-            {
+            if let Some(WentHome::Pushed { branch, commit }) = &lock.home {
                 publisher.ledger.lock_pushed(run, (branch, commit), (self.clock)())?;
             }
         }
@@ -172,6 +170,16 @@ impl Night {
         }
         let now = (self.clock)();
         let (flake, lock) = (self.flake.as_str(), &attempt.lock);
+        if attempt.hosts.iter().any(|(_, outcome)| outcome.is_good()) {
+            // Before any host is: after a crash in between, the next run must not take the lock back.
+            let (lock, base) = (lock.text().to_owned(), locks.repository.text().to_owned());
+            publisher.ledger.publish_lock(&PublishedLock {
+                run,
+                lock,
+                base,
+                held: held.clone(),
+            })?;
+        }
         let common = Common { run, flake, tree, lock, sources: &sources, now };
         for ((job, _), host) in attempt.hosts.iter().zip(&mut report.hosts) {
             self.publish(publisher, &common, job, (host, cancel)).await?;
@@ -184,15 +192,6 @@ impl Night {
             }
         }
         report.sources = sources;
-        if report.has_published() {
-            let (lock, base) = (lock.text().to_owned(), locks.repository.text().to_owned());
-            publisher.ledger.publish_lock(&PublishedLock {
-                run,
-                lock,
-                base,
-                held: held.clone(),
-            })?;
-        }
         Ok(())
     }
 
@@ -209,10 +208,7 @@ impl Night {
         if attempt.lock.text() == locks.repository.text() {
             return Ok(None);
         }
-        let failed =
-            |(job, outcome): &&(Job, Outcome)| !outcome.is_good() && self.is_required(&job.host);
-        if let Some((job, _)) = attempt.hosts.iter().find(failed) {
-            let reason = format!("{} has to build, and did not", job.host);
+        if let Some(reason) = self.keeps_from_home(attempt) {
             return Ok(Some(WentHome::NotPushed { branch: home.branch.clone(), reason }));
         }
         let changes = lock_file::changes(&locks.repository, &attempt.lock);
@@ -221,6 +217,21 @@ impl Night {
         let sent = Sent { tree, lock, repository, before, message: &message };
         let sent = home::send(home, &sent, &publisher.ledger, cancel).await;
         if cancel.is_cancelled() { Err(NightError::Cancelled) } else { Ok(Some(sent)) }
+    }
+
+    /// Why a lock is not to go home, if it is not.
+    fn keeps_from_home(&self, attempt: &Attempt) -> Option<String> {
+        let good = attempt.good();
+        let mut required = attempt.hosts.iter().map(|(job, _)| &job.host);
+        if let Some(host) = required.find(|host| self.is_required(host) && !good.contains(host)) {
+            return Some(format!("{host} has to build, and did not"));
+        }
+        let took_part = match (&self.hosts, &self.required) {
+            (Wanted::All | Wanted::Configured(_), _) => true,
+            (Wanted::Named(_), None) => false,
+            (Wanted::Named(_), Some(required)) => required.iter().all(|host| good.contains(host)),
+        };
+        (!took_part).then(|| "not every host that has to build took part in this run".to_owned())
     }
 
     /// What an earlier run held back, and this one, which updates nothing, has not moved either.

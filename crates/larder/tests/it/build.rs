@@ -5,7 +5,7 @@ mod holds;
 mod home;
 mod interruptions;
 mod limits;
-mod parts;
+pub(crate) mod parts;
 mod publication;
 mod pushes;
 mod sources;

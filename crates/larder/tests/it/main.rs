@@ -17,6 +17,8 @@ mod keeping;
 #[cfg(test)]
 mod key;
 #[cfg(test)]
+mod nights;
+#[cfg(test)]
 mod push;
 #[cfg(test)]
 mod queue;

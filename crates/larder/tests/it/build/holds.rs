@@ -84,10 +84,7 @@ fn two_inputs_that_do_not_go_together_cost_only_one_of_them_its_update() {
 #[test]
 fn an_input_that_cannot_be_evaluated_is_held_with_what_nix_says() {
     let parts = Parts::new(NixVersion::V2_34, "");
-    parts
-        .repo("tools")
-        .write("flake.nix", "{ outputs = _: { script = throw \"no longer here\"; }; }");
-    let bad = parts.repo("tools").commit("broken");
+    let bad = parts.set("tools", "throws");
     let theme = parts.set("theme", "echo theme 2");
     let report = parts.night();
     assert_eq!(held(&report), ["tools"], "{report:#}");

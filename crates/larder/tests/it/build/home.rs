@@ -230,3 +230,15 @@ fn a_run_that_is_killed_when_the_lock_has_gone_home_leaves_nothing_to_mend() {
     assert_eq!(home(&report), "pushed", "{report:#}");
     assert_eq!(parts.at_home("review", "theme"), theme);
 }
+
+#[test]
+fn a_lock_that_only_some_hosts_were_built_with_stays() {
+    let parts = Parts::new(NixVersion::V2_34, "push-lock-to = \"main\"");
+    let _ = parts.set("theme", "echo theme 2");
+    let night = parts.server.build(&["--update", "--json", "beta"]).success();
+    let report = BuildServer::report(&night);
+    assert_eq!(home(&report), "not-pushed", "{report:#}");
+    assert!(report["lock"]["reason"].as_str().unwrap().contains("took part"), "{report:#}");
+    // With all of them, it goes.
+    assert_eq!(home(&parts.night()), "pushed");
+}

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::build_server::{BuildServer, SmallFleet};
 
 /// Beside nixpkgs. Every host is made of `tools`; alpha has `theme` besides, beta `games`.
-const PARTS: [&str; 3] = ["games", "theme", "tools"];
+pub(crate) const PARTS: [&str; 3] = ["games", "theme", "tools"];
 
 const FLAKE: &str = r#"{
   inputs.nixpkgs.url = "@nixpkgs@";
@@ -21,17 +21,28 @@ const FLAKE: &str = r#"{
 }
 "#;
 
+/// An input: the script that makes its part, or nothing that can be evaluated.
+const PART: &str = r#"{
+  outputs = _: {
+    script = let script = builtins.readFile ./script; in
+      if script == "throws" then throw "no longer here" else script;
+  };
+}
+"#;
+
 /// `more` is what a host does besides, for tests to change.
 const HOSTS: &str = r#"make: inputs: let
   part = name: make name ''
     echo ${name} >> $gate/built
     ${inputs.${name}.script}
     echo ${inputs.${name}.script} > $out
+    echo $out >> $gate/outputs
   '';
   host = name: parts: more: make "nixos-system" ''
     echo ${name} >> $gate/built
     ${more}
     echo ${name} ${builtins.concatStringsSep " " (map part parts)} > $out
+    echo $out >> $gate/outputs
   '';
 in {
   alpha = host "alpha" [ "tools" "theme" ] ''@alpha@'';
@@ -67,9 +78,7 @@ impl Parts {
         server.configure(&format!("git+file://{}?ref=main", forge.display()), build);
         let parts = Self { server, small, forge, parts: parts.into() };
         for name in PARTS {
-            parts
-                .repo(name)
-                .write("flake.nix", "{ outputs = _: { script = builtins.readFile ./script; }; }");
+            parts.repo(name).write("flake.nix", PART);
             let _ = parts.set(name, "true");
         }
         parts.set_hosts([""; 3]);
@@ -126,6 +135,14 @@ impl Parts {
         let mut built: Vec<String> = text.lines().map(str::to_owned).collect();
         built.sort();
         built
+    }
+
+    /// The outputs whose build came to its end since this was asked last.
+    pub(crate) fn outputs(&self) -> Vec<String> {
+        let file = self.server.gate().join("outputs");
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let _ = fs::remove_file(&file);
+        text.lines().map(str::to_owned).collect()
     }
 
     /// The commit that a host's newest revision has of an input.

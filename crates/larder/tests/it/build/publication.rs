@@ -173,7 +173,7 @@ fn as_many_different_systems_of_a_host_are_kept_as_configured_and_older_ones_are
     let mut systems = Vec::new();
     for generation in ["1", "2", "3"] {
         let _ = fleet.move_nixpkgs(generation);
-        let _ = server.build(&["alpha"]).success();
+        let _ = server.build(&["alpha", "--update"]).success();
         systems.push(server.system("alpha"));
         // A run in which nothing changes uses up nothing.
         let _ = server.build(&["alpha"]).success();
@@ -182,6 +182,19 @@ fn as_many_different_systems_of_a_host_are_kept_as_configured_and_older_ones_are
     server.collect_garbage();
     let kept: Vec<bool> = systems.iter().map(|path| server.store.is_valid(path)).collect();
     assert_eq!(kept, [false, true, true]);
+}
+
+#[test]
+fn without_a_lock_in_the_repository_only_an_update_moves_anything() {
+    let (server, fleet) = SmallFleet::with_server(NixVersion::V2_34, "");
+    let _ = server.build(&[]).success();
+    let before = server.system("alpha");
+    let _ = fleet.move_nixpkgs("2");
+    let plain = server.build(&[]).success();
+    assert_eq!(server.system("alpha"), before, "{plain}");
+    assert!(plain.stdout.contains("started from the lock that run 1 published"), "{plain}");
+    let _ = server.build(&["--update"]).success();
+    assert_ne!(server.system("alpha"), before);
 }
 
 #[test]
