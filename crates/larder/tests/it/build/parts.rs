@@ -35,7 +35,7 @@ const HOSTS: &str = r#"make: inputs: let
   part = name: make name ''
     echo ${name} >> $gate/built
     ${inputs.${name}.script}
-    echo ${inputs.${name}.script} > $out
+    $builder cat ${builtins.toFile "script" inputs.${name}.script} > $out
     echo $out >> $gate/outputs
   '';
   host = name: parts: more: make "nixos-system" ''
