@@ -8,10 +8,11 @@ mod calendar;
 mod due;
 mod ending;
 mod memory;
+pub mod output;
 mod step;
 
 pub use calendar::{Calendar, CalendarError};
 pub use due::{Look, Moment, Schedule};
-pub use ending::{Ending, EndingError};
+pub use ending::{Ending, EndingError, take_back};
 pub use memory::{Memory, MemoryError, Remembered, Run};
 pub use step::{Fate, MOST_TRIES, Step};

@@ -8,6 +8,7 @@ pub(crate) mod pin;
 pub(crate) mod proxy;
 pub(crate) mod push;
 pub(crate) mod queue;
+pub(crate) mod schedule;
 mod summary;
 pub mod upgrade;
 pub mod why;

@@ -138,7 +138,7 @@ impl Night {
         observer: &mut dyn Observer,
         cancel: &CancellationToken,
     ) -> Result<Report, NightError> {
-        let _lock = RunLock::take(&self.state_dir.join(LOCK), (self.clock)())?;
+        let _lock = RunLock::take(&lock_file(&self.state_dir), (self.clock)())?;
         if let Some(publisher) = &self.publisher
             && let Err(error) = publisher.repair()
         {
@@ -378,6 +378,11 @@ impl Night {
         }
         Ok(path)
     }
+}
+
+/// The place in the state folder of the lock that a run holds.
+pub fn lock_file(state_dir: &Path) -> PathBuf {
+    state_dir.join(LOCK)
 }
 
 /// The ledger's place in the state folder.

@@ -56,6 +56,15 @@ impl Ending {
     }
 }
 
+/// Takes back a last word that says nothing of a run: that somebody else was building.
+pub fn take_back(state_dir: &Path, name: &Name) -> Result<(), EndingError> {
+    let path = file(state_dir, name);
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != ErrorKind::NotFound => Err(EndingError { path, source }),
+        _ => Ok(()),
+    }
+}
+
 fn file(state_dir: &Path, name: &Name) -> PathBuf {
     state_dir.join("schedule").join(format!("{name}.json"))
 }

@@ -16,6 +16,7 @@ use super::problem::{ValueError, quoted};
 use super::proxies::{self, network};
 use super::proxy::{self, Proxy};
 use super::reader::{Document, SectionReader};
+use super::schedule::{self, ScheduleConfig};
 use super::server::Server;
 use super::size::ByteSize;
 use super::value::{self, FlakeRef, StoreUri, absolute_path};
@@ -39,6 +40,8 @@ pub struct Config {
     pub serve: Serve,
     /// The section `[build]`.
     pub build: Build,
+    /// Every `[[schedule]]`, in the order of the file.
+    pub schedules: Vec<ScheduleConfig>,
     /// The section `[client]`.
     pub client: Client,
     /// Every `[[cache]]`, in the order of the file.
@@ -108,6 +111,8 @@ pub struct Build {
     pub fleet_key: PathBuf,
     /// How long a published revision stays acceptable. More than nothing.
     pub expiry: Duration,
+    /// How long what was built is kept; nothing for not at all.
+    pub pin_built: Option<Duration>,
 }
 
 /// `[client]`: where this machine's system comes from.
@@ -130,10 +135,11 @@ pub(super) fn read(document: &mut Document<'_, '_>) -> Config {
     let state_dir = path(&mut document.section(Section::Top), "state-dir", STATE_DIR);
     let serve = serve(&mut document.section(Section::Serve));
     let build = build(&mut document.section(Section::Build), &state_dir);
+    let schedules = schedule::read(document);
     let client = client(&mut document.section(Section::Client));
     let (caches, push) = caches::read(document);
     let proxy = proxy::read(document, &state_dir);
-    Config { state_dir, serve, build, client, caches, push, proxy }
+    Config { state_dir, serve, build, schedules, client, caches, push, proxy }
 }
 
 fn serve(section: &mut SectionReader<'_, '_, '_>) -> Serve {
@@ -201,6 +207,7 @@ fn build(section: &mut SectionReader<'_, '_, '_>, state_dir: &std::path::Path) -
             .text("fleet-key", absolute_path)
             .unwrap_or_else(|| state_dir.join("fleet.key")),
         expiry: section.text("expiry", value::duration).unwrap_or(EXPIRY),
+        pin_built: schedule::pin_built(section),
     }
 }
 

@@ -27,6 +27,7 @@ fn least(section: Section) -> String {
     match section {
         Section::Cache => cache.to_owned(),
         Section::Upstream => "[[upstream]]\nname = \"least\"\nurls = [\"/least\"]\n".to_owned(),
+        Section::Schedule => "[[schedule]]\nname = \"least\"\nat = \"01:00\"\n".to_owned(),
         Section::Push => "[[cache]]\nname = \"main\"\nurl = \"/least\"\n[push]\n".to_owned(),
         other => other.header().map_or(String::new(), |header| format!("{header}\n")),
     }
