@@ -6,7 +6,7 @@ use std::{io, path::PathBuf};
 
 use larder_cache::{
     gc::{apply::CollectError, check::CheckError, index::IndexError, repair::RepairError},
-    pin::local::LocalPinError,
+    pin::{built::BuiltPinError, local::LocalPinError},
     push::{DeliverError, InspectError, Inspected, PlanError},
     queue::QueueError,
     record::{Name, NameError, RecordError},
@@ -234,6 +234,7 @@ macro_rules! through_keeping {
 
 through_keeping!(
     LocalPinError,
+    BuiltPinError,
     RecordError,
     CommitError,
     IndexError,

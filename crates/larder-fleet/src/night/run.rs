@@ -13,6 +13,7 @@ use larder_nix::{
 use super::{
     build::{self, BuildError, Limits, Realised, Work},
     evaluate::{self, Evaluated, Hosts, HostsError, Wanted},
+    leases::BuildTimeLeases,
     lock::{RunLock, RunLockError},
     progress::{Notice, Observer},
     publish::{Common, Publisher},
@@ -44,6 +45,8 @@ pub struct Night {
     pub limits: Limits,
     /// Publishes what built. Without, nothing is published and nothing noted in the ledger.
     pub publisher: Option<Publisher>,
+    /// Keeps what clients need to build with local edits, where that is wanted and something is published.
+    pub leases: Option<BuildTimeLeases>,
     /// Reads the time.
     pub clock: fn() -> Timestamp,
 }
@@ -186,6 +189,7 @@ impl Night {
                 }
             }
             report.sources = sources;
+            self.renew_leases(&jobs, observer);
         }
         Ok(report)
     }
@@ -351,6 +355,15 @@ impl Night {
                 observer.notice(Notice::Message(&message));
                 Vec::new()
             }
+        }
+    }
+
+    /// What is not kept is built by clients; the systems are published all the same.
+    fn renew_leases(&self, jobs: &[Job], observer: &mut dyn Observer) {
+        let renewed = self.leases.as_ref().map(|it| it.renew(&self.database, jobs, (self.clock)()));
+        if let Some(Err(error)) = renewed {
+            let message = format!("what edits are built with is not kept: {error}");
+            observer.notice(Notice::Message(&message));
         }
     }
 

@@ -8,7 +8,10 @@ use larder_fleet::{
 
 use crate::{
     clock,
-    command::build::{self, Task},
+    command::{
+        build::{self, Task},
+        pin,
+    },
     config::{Config, ScheduleConfig},
     context::Context,
     report::{self, Done, Error},
@@ -23,6 +26,10 @@ pub(super) async fn run(context: &Context, config: &Config, name: &Name) -> Resu
         return Err(Error::NoSuchSchedule { name: name.clone(), known });
     };
     let done = build::once(context, config, task(schedule, schedules)).await;
+    // Another time will do as well, so that it makes no good run a bad one.
+    if let Err(error) = pin::prune::ended(config, false).await {
+        note(&format!("what was built long ago is kept on: {error}"));
+    }
     let done =
         done.map_err(|error| if context.cancel.is_cancelled() { error.cancelled() } else { error });
     let status = done.as_ref().map_or_else(report::failure, |done| report::status(*done));
