@@ -1,6 +1,7 @@
 //! The configuration says everything that is wrong with a file, and its texts say what it reads.
 
 mod caches;
+mod schedule;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -292,6 +292,26 @@ fn each_schedule_builds_its_hosts_and_one_after_the_other() {
 }
 
 #[test]
+fn a_scheduled_run_lets_go_of_what_was_built_long_ago() {
+    let all = Scheduled::new(NIGHTLY);
+    let old = "00000000000000000000000000000000-built";
+    let roots = all.store.state_dir().join("gcroots/larder/built");
+    fs::create_dir_all(&roots).unwrap();
+    fs::write(roots.join(old), "").unwrap();
+    let _ = all.larder(&["pin", "prune"]).run().success();
+    let record = all.state_dir().join("built.sqlite");
+    let ended = Program::new("sqlite3").arg(record).arg("update leases set until = 1");
+    let _ = ended.run().success();
+    all.miss("nightly", "02:00");
+    let mut serving = all.serve();
+    let _ = serving.wait_for_line("the run of nightly has ended: all is well");
+    assert!(!roots.join(old).exists());
+    assert!(fs::read_dir(&roots).unwrap().count() > 0, "what the hosts are built with is leased");
+    assert!(all.log("nightly").contains(&format!("{old} was built long enough ago")));
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
 fn hosts_can_be_left_out_of_a_run() {
     let all = Scheduled::new("");
     let built = all.build(&["--json", "--without", "beta", "--without", "gamma"]).success();

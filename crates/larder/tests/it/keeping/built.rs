@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
-use larder_testkit::{Finished, Nix, NixVersion, Sshd, TestStore, Tree, nix::system};
+use larder_testkit::{Finished, Nix, NixVersion, TestStore, Tree, nix::system, sshd::Sshd};
 
 use crate::build_server::{BuildServer, SmallFleet};
 
@@ -104,6 +104,42 @@ fn what_comes_back_from_a_remote_builder_is_kept_as_well() {
         collect(&builder.store);
         assert!(builder.store.is_valid(&far), "{version}");
     }
+}
+
+#[test]
+fn killed_at_any_moment_a_look_ends_nothing_early_and_the_next_needs_no_repair() {
+    let builder = Builder::new(NixVersion::V2_34, "1h", "");
+    fs::create_dir_all(builder.roots()).unwrap();
+    let name = |number: usize| format!("{number:0>32}-built");
+    (0..300).for_each(|number| fs::write(builder.roots().join(name(number)), "").unwrap());
+    for round in 0..12 {
+        let program = builder.store.program(env!("CARGO_BIN_EXE_larder"));
+        let program = program.env("LARDER_CONFIG", builder.config()).args(["pin", "prune"]);
+        let mut look = program.spawn();
+        std::thread::sleep(std::time::Duration::from_millis(4 * round));
+        look.kill();
+    }
+    assert_eq!(fs::read_dir(builder.roots()).unwrap().count(), 300);
+    let listed = builder.larder(&["pin", "prune"]).success();
+    assert_eq!(listed.stdout, "");
+    let listed = builder.larder(&["pin", "list"]).success();
+    assert!(listed.stdout.contains("built here: 300 paths are kept, the first until"), "{listed}");
+    // The same where all of them have ended.
+    let record = builder.store.work_dir().join("state/built.sqlite");
+    let ended = larder_testkit::Program::new("sqlite3").arg(record);
+    let _ = ended.arg("update leases set until = 1").run().success();
+    for round in 0..12 {
+        let program = builder.store.program(env!("CARGO_BIN_EXE_larder"));
+        let program = program.env("LARDER_CONFIG", builder.config()).args(["pin", "prune"]);
+        let mut look = program.spawn();
+        std::thread::sleep(std::time::Duration::from_millis(4 * round));
+        look.kill();
+    }
+    let _ = builder.larder(&["pin", "prune"]).success();
+    let left = fs::read_dir(builder.roots()).unwrap().count();
+    let listed = builder.larder(&["pin", "list"]).success();
+    let whole = left == 0 || listed.stdout.contains(&format!("built here: {left} path"));
+    assert!(whole, "what a kill left has a whole lease: {listed}");
 }
 
 #[test]
