@@ -30,11 +30,11 @@ impl BuildTimeLeases {
         jobs: &[Job],
         now: Timestamp,
     ) -> Result<(), BuiltPinError> {
-        let derivations: Vec<StorePath> = jobs
-            .iter()
-            .filter_map(|job| Some(job.state.as_ref().ok()?.derivation.clone()))
-            .collect();
-        let needed = database.build_closure(&derivations)?;
+        let evaluated = || jobs.iter().filter_map(|job| job.state.as_ref().ok());
+        let derivations: Vec<_> = evaluated().map(|host| host.derivation.clone()).collect();
+        let mut needed = database.build_closure(&derivations)?;
+        // How many of the systems themselves stay is said by `keep-revisions`.
+        evaluated().for_each(|host| drop(needed.remove(&host.output)));
         let paths = self.not_upstream(needed);
         self.pins.renew(&paths, now)
     }
