@@ -206,7 +206,13 @@ fn a_run_goes_on_while_the_server_that_began_it_is_restarted() {
     all.start("larder");
     let journal = || all.systemd.journal("larder");
     let there = |file: &str| all.machine.path_outside(file).exists();
-    all.systemd.wait_for("build", || there("/var/lib/waiting"));
+    let log = all.machine.path_outside("/var/lib/larder/schedule/nightly.log");
+    all.systemd.wait_for("build", || {
+        let told = journal();
+        let ended = told.contains("has ended") || told.contains("not resumed any more");
+        assert!(!ended, "{told}\n{}", fs::read_to_string(&log).unwrap_or_default());
+        there("/var/lib/waiting")
+    });
     all.do_with(&["restart"], "larder");
     all.systemd.wait_for("run that goes on", || journal().contains("goes on"));
     all.machine.write("/var/lib/open", "");
