@@ -18,6 +18,7 @@ pub mod proxy;
 pub mod push;
 pub mod queue;
 pub mod record;
+pub mod root_folder;
 pub mod secrets;
 pub mod source;
 pub mod storage;

@@ -2,6 +2,7 @@
 //!
 //! `.larder/pins/<name>.json`. Says nothing of whether the paths are in the cache.
 
+pub mod built;
 pub mod local;
 
 use std::{sync::Arc, time::Duration};

@@ -1,16 +1,15 @@
 //! What waits to be pushed: a folder among Nix's roots.
 //!
 //! `<Nix's state>/gcroots/larder/queue/`, in it `new/` with what was handed in, and `to/<cache>/` with what waits for
-//! each cache. A path is an empty file of its base name. Nix takes such a file for a root (`findRoots` in
-//! libstore's gc.cc), so what waits is not collected. An empty file is there or it is not: it
-//! cannot be torn, takes no block of a full disk, and is in two folders by a link.
+//! each cache. A path is an empty file of its base name, which is a root (see [`root_folder`]): what waits is not
+//! collected.
 //!
 //! Promises that what was handed in is not lost by a crash, and leaves only when it was done with. Handing in what
 //! waits already changes nothing.
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
@@ -18,18 +17,15 @@ use std::{
 use jiff::Timestamp;
 use larder_formats::store_path::StorePath;
 
+use crate::root_folder::{self, Found, RootFolderError, add_to, remove_from};
+
 const NEW: &str = "new";
 const TO: &str = "to";
 
 /// The queue could not be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("the queue of pushes, {path}: {source}")]
-pub struct QueueError {
-    /// The file or folder.
-    pub path: PathBuf,
-    /// The system's reason.
-    pub source: io::Error,
-}
+#[error("the queue of pushes, {0}")]
+pub struct QueueError(#[from] RootFolderError);
 
 /// A path that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +66,7 @@ impl Queue {
         paths: impl IntoIterator<Item = &'a StorePath> + Clone,
     ) -> Result<(), QueueError> {
         let usual = add_to(&self.folder.join(NEW), paths.clone());
-        usual.or_else(|error| add_to(&self.spare, paths).map_err(|_| error))
+        Ok(usual.or_else(|error| add_to(&self.spare, paths).map_err(|_| error))?)
     }
 
     /// What was handed in and not handed out yet, oldest first.
@@ -99,7 +95,7 @@ impl Queue {
             add_to(&self.of(cache), stands_for)?;
         }
         let handed_in = [self.folder.join(NEW), self.spare.clone()];
-        handed_in.iter().try_for_each(|folder| remove_from(folder, path))
+        Ok(handed_in.iter().try_for_each(|folder| remove_from(folder, path))?)
     }
 
     /// What waits for a cache, oldest first.
@@ -116,7 +112,7 @@ impl Queue {
     /// When it cannot be written.
     pub fn remove(&self, cache: &str, paths: &[StorePath]) -> Result<(), QueueError> {
         let folder = self.of(cache);
-        paths.iter().try_for_each(|path| remove_from(&folder, path))
+        Ok(paths.iter().try_for_each(|path| remove_from(&folder, path))?)
     }
 
     /// The caches that something waits for, or did.
@@ -149,54 +145,13 @@ impl Queue {
     }
 }
 
-/// Writes files, and flushes their folder to the disk.
-fn add_to<'a>(
-    folder: &Path,
-    paths: impl IntoIterator<Item = &'a StorePath>,
-) -> Result<(), QueueError> {
-    fs::create_dir_all(folder).map_err(at(folder))?;
-    for path in paths {
-        let file = folder.join(path.to_string());
-        match File::create_new(&file) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(at(&file)(error)),
-            _ => {}
-        }
-    }
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))
-}
-
-fn remove_from(folder: &Path, path: &StorePath) -> Result<(), QueueError> {
-    let file = folder.join(path.to_string());
-    match fs::remove_file(&file) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(at(&file)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// The paths of a folder, oldest first. Whatever else lies there is none of ours.
+/// The paths of a folder, oldest first.
 fn listed(folder: &Path) -> Result<Vec<Waiting>, QueueError> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(at(folder))?,
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(at(folder))?;
-        let Some(path) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        // One that is gone meanwhile was done with.
-        let Ok(written) = entry.metadata().and_then(|metadata| metadata.modified()) else {
-            continue;
-        };
-        let since = Timestamp::try_from(written).unwrap_or(Timestamp::UNIX_EPOCH);
-        found.push(Waiting { path, since });
-    }
-    found.sort_by(|one, other| (one.since, &one.path).cmp(&(other.since, &other.path)));
-    Ok(found)
+    let found = root_folder::listed(folder)?.into_iter();
+    Ok(found.map(|Found { path, since }| Waiting { path, since }).collect())
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> QueueError {
-    let path = path.to_owned();
-    move |source| QueueError { path, source }
+    let at = root_folder::at(path);
+    move |source| at(source).into()
 }

@@ -8,5 +8,6 @@ pub mod host;
 pub mod ledger;
 pub mod night;
 pub mod revision;
+pub mod schedule;
 pub mod upgrade;
 pub mod why;

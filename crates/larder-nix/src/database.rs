@@ -6,6 +6,7 @@
 //! than reported as an error. Every question is answered by an index, so what it takes grows with its
 //! answer, not with the store. Schema: version 10 of Nix's local store, which all of Nix 2.x use.
 
+mod build_closure;
 mod generation;
 mod realisations;
 
@@ -360,13 +361,7 @@ impl Database {
             None | Some("") => None,
             Some(deriver) => Some(self.parse_path(deriver, "deriver", about)?),
         };
-        let signatures = row
-            .sigs
-            .as_deref()
-            .unwrap_or_default()
-            .split_ascii_whitespace()
-            .map(|text| text.parse().map_err(|_| self.damaged("signature", about, text.to_owned())))
-            .collect::<Result<_, _>>()?;
+        let signatures = self.signatures(row.sigs.as_deref(), about)?;
         let ca = match row.ca.as_deref() {
             None | Some("") => None,
             Some(ca) => Some(
@@ -375,6 +370,16 @@ impl Database {
         };
         let path = self.parse_path(about, "path", about)?;
         Ok(PathInfo { id: row.id, path, nar_hash, nar_size, references, deriver, signatures, ca })
+    }
+
+    fn signatures(
+        &self,
+        text: Option<&str>,
+        about: &str,
+    ) -> Result<BTreeSet<Signature>, DatabaseError> {
+        let texts = text.unwrap_or_default().split_ascii_whitespace();
+        let damaged = |text: &str| self.damaged("signature", about, text.to_owned());
+        texts.map(|text| text.parse().map_err(|_| damaged(text))).collect()
     }
 
     fn parse_path(

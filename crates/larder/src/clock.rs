@@ -1,6 +1,6 @@
 //! The one place that reads the time.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 use crate::{config::value, report::Error};
 
@@ -8,6 +8,11 @@ use crate::{config::value, report::Error};
 #[expect(clippy::disallowed_methods, reason = "this is the one home of the clock")]
 pub(crate) fn now() -> Timestamp {
     Timestamp::now()
+}
+
+/// What clocks show here.
+pub(crate) fn zone() -> TimeZone {
+    TimeZone::system()
 }
 
 /// The time after so long, as people write it: `90d`. The end of time where that is later.

@@ -10,6 +10,7 @@ use larder_nix::command::CancellationToken;
 
 use crate::{
     config::{Config, LoadError},
+    environment,
     lifecycle::Signals,
     report::{Done, Error},
     view,
@@ -18,6 +19,8 @@ use crate::{
 /// What every command gets.
 pub(crate) struct Context {
     config: PathBuf,
+    /// This program's file.
+    pub(crate) program: PathBuf,
     /// Cancelled when the program is told to stop.
     pub(crate) cancel: CancellationToken,
     /// What else the program may be told.
@@ -27,7 +30,7 @@ pub(crate) struct Context {
 impl Context {
     /// A context for one command.
     pub(crate) fn new(config: PathBuf, signals: Signals) -> Self {
-        Self { config, cancel: signals.stop.clone(), signals }
+        Self { config, program: environment::program(), cancel: signals.stop.clone(), signals }
     }
 
     /// Reads the configuration, for commands that cannot do without.

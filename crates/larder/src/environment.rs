@@ -39,6 +39,18 @@ pub(crate) fn host_name() -> String {
     name.split('.').next().unwrap_or_default().to_owned()
 }
 
+/// What tells this machine from others, and stays the same: systemd's number for it, or its name.
+pub(crate) fn machine() -> String {
+    let number = std::fs::read_to_string("/etc/machine-id").ok();
+    let number = number.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    number.unwrap_or_else(host_name)
+}
+
+/// This program's file. Asked early: one that was replaced has another name.
+pub(crate) fn program() -> PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("larder"))
+}
+
 /// This user's folder for caches, as Nix finds it.
 #[expect(clippy::disallowed_methods, reason = "this is the one home of the environment")]
 pub(crate) fn cache_folder() -> Option<PathBuf> {

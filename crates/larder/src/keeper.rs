@@ -7,7 +7,7 @@ use larder_nix::command::CancellationToken;
 use larder_web::static_cache::StaticCache;
 use tokio::task::JoinSet;
 
-use crate::{config::Config, network, pusher, wiring::proxy::Asking};
+use crate::{config::Config, network, pusher, scheduler::Scheduler, wiring::proxy::Asking};
 
 /// Between two tries to hear from a kernel that does not tell of the network.
 const UNTOLD: Duration = Duration::from_secs(60);
@@ -20,6 +20,8 @@ const NOTE_USES: Duration = Duration::from_secs(5 * 60);
 pub(crate) struct Work {
     /// The configuration by which what waits is pushed, where anything is.
     pub(crate) push: Option<Config>,
+    /// The configuration by whose schedules the fleet is built, where there are any.
+    pub(crate) schedule: Option<Scheduler>,
     /// Static caches that are served.
     pub(crate) caches: Vec<Arc<StaticCache>>,
     /// What is asked of others.
@@ -41,6 +43,9 @@ impl Keeper {
         }
         for cache in work.caches {
             tasks.spawn(note_uses(cache, stop.clone()));
+        }
+        if let Some(scheduler) = work.schedule {
+            tasks.spawn(scheduler.stand_by(stop.clone()));
         }
         if let Some(config) = work.push {
             tasks.spawn(pusher::stand_by(config, stop.clone()));

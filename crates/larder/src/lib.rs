@@ -15,6 +15,7 @@ mod network;
 mod pusher;
 mod report;
 mod roots;
+mod scheduler;
 mod service_manager;
 pub mod view;
 mod wiring;

@@ -1,6 +1,9 @@
 //! Starting with what many connections need, and stopping when told to.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use larder_nix::command::CancellationToken;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -15,6 +18,9 @@ pub(crate) struct Signals {
     /// Cancelled by SIGINT, SIGTERM, or, where it does not ask for a reload, the loss of the terminal
     /// (SIGHUP). A second signal ends the program at once: whoever sends it does not want to wait.
     pub(crate) stop: CancellationToken,
+    /// That it was SIGINT: a person's wish, by Ctrl-C or `larder build --cancel`, where SIGTERM and SIGHUP may be the
+    /// system's, which goes down.
+    interrupted: Arc<AtomicBool>,
     reload: Arc<Notify>,
 }
 
@@ -33,12 +39,16 @@ impl Signals {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hang_up = signal(SignalKind::hangup())?;
-        let signals = Self { stop: CancellationToken::new(), reload: Arc::default() };
-        let Self { stop, reload } = signals.clone();
+        let signals = Self {
+            stop: CancellationToken::new(),
+            interrupted: Arc::default(),
+            reload: Arc::default(),
+        };
+        let Self { stop, interrupted, reload } = signals.clone();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    _ = interrupt.recv() => {}
+                    _ = interrupt.recv() => interrupted.store(true, Ordering::Relaxed),
                     _ = terminate.recv() => {}
                     _ = hang_up.recv() => if meaning == HangUp::Reloads {
                         reload.notify_one();
@@ -54,6 +64,11 @@ impl Signals {
             }
         });
         Ok(signals)
+    }
+
+    /// Whether a person wanted it to stop.
+    pub(crate) fn was_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
 
     /// Waits until a reload is asked for. Several that come while nobody waits are one.

@@ -6,10 +6,10 @@ use std::{io, path::PathBuf};
 
 use larder_cache::{
     gc::{apply::CollectError, check::CheckError, index::IndexError, repair::RepairError},
-    pin::local::LocalPinError,
+    pin::{built::BuiltPinError, local::LocalPinError},
     push::{DeliverError, InspectError, Inspected, PlanError},
     queue::QueueError,
-    record::{NameError, RecordError},
+    record::{Name, NameError, RecordError},
     secrets::AllowListError,
     source::object_storage::{CommitError, RecogniseError},
     storage::{LocationError, StorageError},
@@ -18,7 +18,8 @@ use larder_cache::{
 use larder_fleet::{
     host::HostNameError,
     ledger::LedgerError,
-    night::{FlakeSourceError, NightError},
+    night::{CancelError, FlakeSourceError, NightError},
+    schedule::MemoryError,
     upgrade::{
         ActivationError, FetchError, FlakeBuildError, OfferError, PrebuiltError, StateError,
         plan::Refused,
@@ -118,6 +119,15 @@ pub(crate) enum Error {
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Night(#[from] NightError),
+    #[error(transparent)]
+    Cancel(#[from] CancelError),
+    #[error(transparent)]
+    Schedule(#[from] MemoryError),
+    #[error(
+        "there is no schedule {name}: write a [[schedule]] with that `name`{}",
+        known_schedules(known)
+    )]
+    NoSuchSchedule { name: Name, known: Vec<Name> },
     #[error(transparent)]
     Offer(#[from] OfferError),
     #[error(transparent)]
@@ -224,6 +234,7 @@ macro_rules! through_keeping {
 
 through_keeping!(
     LocalPinError,
+    BuiltPinError,
     RecordError,
     CommitError,
     IndexError,
@@ -234,6 +245,14 @@ through_keeping!(
 
 fn known_caches(known: &[String]) -> String {
     if known.is_empty() { String::new() } else { format!(". Configured: {}", known.join(", ")) }
+}
+
+fn known_schedules(known: &[Name]) -> String {
+    if known.is_empty() {
+        return String::new();
+    }
+    let known: Vec<&str> = known.iter().map(Name::as_str).collect();
+    format!(". Configured: {}", known.join(", "))
 }
 
 fn secrets(found: &[Inspected]) -> String {
@@ -258,12 +277,15 @@ impl Error {
     }
 }
 
+/// The exit status of a command that found another at work.
+pub(crate) const BUSY: u8 = 75;
+
 /// The exit status of a command that failed so. Documented in docs/commands.md.
 pub(crate) fn failure(error: &Error) -> u8 {
     match error {
-        Error::Night(NightError::Lock(larder_fleet::night::RunLockError::Held { .. })) => 75,
-        Error::PushedElsewhere(_) => 75,
-        Error::Keeping(error) if error.is_busy() => 75,
+        Error::Night(NightError::Lock(larder_fleet::night::RunLockError::Held { .. })) => BUSY,
+        Error::PushedElsewhere(_) | Error::Cancel(CancelError::StillRunning { .. }) => BUSY,
+        Error::Keeping(error) if error.is_busy() => BUSY,
         Error::WouldBuild(_) | Error::NotFetched { .. } => 3,
         Error::Cancelled | Error::Night(NightError::Cancelled) => 130,
         Error::Offer(OfferError::Refused { .. })

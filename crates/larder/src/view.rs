@@ -9,6 +9,7 @@ pub(crate) mod pin;
 pub(crate) mod proxy;
 pub(crate) mod push;
 pub(crate) mod queue;
+pub(crate) mod schedule;
 mod summary;
 mod text;
 pub mod upgrade;

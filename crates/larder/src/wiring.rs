@@ -11,14 +11,14 @@ use larder_cache::{
     cache::Cache,
     layer::{Metered, Packed, Signing, Tiered},
     packed::{self, PackedNars},
-    pin::local::LocalPins,
+    pin::{built::BuiltPins, local::LocalPins},
     queue::Queue,
     source::LocalStore,
 };
 use larder_fleet::{
     host::HostName,
     ledger::Ledger,
-    night::{FlakeSource, Home, Limits, Night, Publisher, Wanted, ledger_file},
+    night::{BuildTimeLeases, FlakeSource, Home, Limits, Night, Publisher, Wanted, ledger_file},
     upgrade,
 };
 use larder_formats::signature::{PublicKey, SecretKey};
@@ -39,6 +39,9 @@ use crate::{
     environment, keys,
     report::Error,
 };
+
+/// Where is written what was built when the disk is full: memory.
+const SPARE_BUILT: &str = "/run/larder/built";
 
 /// Where is written what is to be pushed when the disk is full: memory.
 const SPARE_QUEUE: &str = "/run/larder/queue";
@@ -62,6 +65,15 @@ pub(crate) async fn nix(config: &Config, cancel: &CancellationToken) -> Result<N
 /// The pins of that store.
 pub(crate) fn local_pins(config: &Config) -> Result<LocalPins, Error> {
     Ok(LocalPins::new(layout(config)?, &config.state_dir, caches::clock()))
+}
+
+/// The leases of what was built in that store. Without `pin-built` they end as they are recorded, and no new ones begin.
+pub(crate) fn built_pins(config: &Config) -> Result<BuiltPins, Error> {
+    let length = config.build.pin_built.unwrap_or_default();
+    // Saturates at the end of time.
+    let length = SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX);
+    let spare = PathBuf::from(SPARE_BUILT);
+    Ok(BuiltPins::new(layout(config)?, spare, &config.state_dir, length))
 }
 
 /// What goes on through reloads.
@@ -197,6 +209,7 @@ pub(crate) async fn night(
 ) -> Result<Night, Error> {
     let flake = config.build.flake.as_ref().ok_or(Error::NoFlake)?;
     let source = FlakeSource::parse(flake.as_str())?;
+    let leases = if publish { build_time_leases(config)? } else { None };
     let publisher = if publish { Some(publisher(config)?) } else { None };
     let nix = nix(config, cancel).await?;
     let database = Database::open(nix.layout())?;
@@ -212,6 +225,7 @@ pub(crate) async fn night(
         search_limit: config.build.search_limit,
         home: home(config),
         publisher,
+        leases,
         clock: clock::now,
     })
 }
@@ -220,6 +234,14 @@ pub(crate) async fn night(
 fn home(config: &Config) -> Option<Home> {
     let (name, email) = config.build.lock_author.clone();
     Some(Home { branch: config.build.push_lock_to.clone()?, name, email })
+}
+
+fn build_time_leases(config: &Config) -> Result<Option<BuildTimeLeases>, Error> {
+    if config.build.pin_built.is_none() {
+        return Ok(None);
+    }
+    let trusted_upstream_keys = config.push.trusted_upstream_keys.clone();
+    Ok(Some(BuildTimeLeases { pins: built_pins(config)?, trusted_upstream_keys }))
 }
 
 fn publisher(config: &Config) -> Result<Publisher, Error> {

@@ -7,6 +7,7 @@
     reason = "helpers of tests fail by panicking, as the tests do"
 )]
 
+mod built;
 mod clock;
 mod compression;
 mod faulty;

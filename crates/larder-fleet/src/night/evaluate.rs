@@ -39,6 +39,8 @@ pub enum Wanted {
     Configured(Vec<HostName>),
     /// These, as somebody has just named them: one that is not there is a mistake.
     Named(Vec<HostName>),
+    /// The first, but for the second.
+    Without(Box<Self>, Box<Self>),
 }
 
 /// The hosts of a flake.
@@ -104,6 +106,11 @@ pub(super) async fn hosts(
     if names.is_empty() {
         return Err(HostsError::None);
     }
+    select(&names, wanted)
+}
+
+/// Those of a flake's hosts that are wanted.
+fn select(names: &[String], wanted: &Wanted) -> Result<Hosts, HostsError> {
     let mut found = Hosts { hosts: Vec::new(), left_out: Vec::new() };
     let is_there = |host: &HostName| names.iter().any(|name| name == host.as_str());
     match wanted {
@@ -111,7 +118,7 @@ pub(super) async fn hosts(
             for name in names {
                 match name.parse() {
                     Ok(host) => found.hosts.push(host),
-                    Err(_) => found.leave_out(name, "cannot be a host's name: rename it"),
+                    Err(_) => found.leave_out(name.clone(), "cannot be a host's name: rename it"),
                 }
             }
         }
@@ -125,9 +132,17 @@ pub(super) async fn hosts(
             }
         }
         Wanted::Named(hosts) => match hosts.iter().find(|host| !is_there(host)) {
-            Some(host) => return Err(HostsError::Unknown { wanted: host.clone(), known: names }),
+            Some(host) => {
+                let (wanted, known) = (host.clone(), names.to_vec());
+                return Err(HostsError::Unknown { wanted, known });
+            }
             None => found.hosts.clone_from(hosts),
         },
+        Wanted::Without(wanted, others) => {
+            let others = select(names, others)?.hosts;
+            found = select(names, wanted)?;
+            found.hosts.retain(|host| !others.contains(host));
+        }
     }
     found.hosts.sort();
     found.hosts.dedup();

@@ -17,7 +17,7 @@ use super::{
     progress::{Notice, Observer},
     publish::{Common, Publisher},
     report::{HostReport, Job, LockReport, Report},
-    setup::{Night, NightError, Options},
+    setup::{Night, NightError, Options, lock_file},
     source::WorkTree,
     update::{self, Locks, UpdateError},
 };
@@ -25,9 +25,6 @@ use crate::ledger::{Held, Outcome, PublishedLock};
 
 /// How many runs' logs are kept, the newest included.
 const KEPT_LOGS: usize = 30;
-
-/// The lock that a run holds.
-const LOCK: &str = "run.lock";
 
 /// The folder of the roots that hold for the length of a run.
 const ROOTS: &str = "run";
@@ -50,7 +47,7 @@ impl Night {
         observer: &mut dyn Observer,
         cancel: &CancellationToken,
     ) -> Result<Report, NightError> {
-        let _lock = RunLock::take(&self.state_dir.join(LOCK), (self.clock)())?;
+        let _lock = RunLock::take(&lock_file(&self.state_dir), (self.clock)())?;
         if let Some(publisher) = &self.publisher
             && let Err(error) = publisher.repair()
         {
@@ -192,6 +189,7 @@ impl Night {
             }
         }
         report.sources = sources;
+        self.renew_leases(attempt, observer);
         Ok(())
     }
 
@@ -228,8 +226,10 @@ impl Night {
         }
         let took_part = match (&self.hosts, &self.required) {
             (Wanted::All | Wanted::Configured(_), _) => true,
-            (Wanted::Named(_), None) => false,
-            (Wanted::Named(_), Some(required)) => required.iter().all(|host| good.contains(host)),
+            (Wanted::Named(_) | Wanted::Without(..), None) => false,
+            (Wanted::Named(_) | Wanted::Without(..), Some(required)) => {
+                required.iter().all(|host| good.contains(host))
+            }
         };
         (!took_part).then(|| "not every host that has to build took part in this run".to_owned())
     }
@@ -281,6 +281,16 @@ impl Night {
                 observer.notice(Notice::Message(&message));
                 Vec::new()
             }
+        }
+    }
+
+    /// What is not kept is built by clients; the systems are published all the same.
+    fn renew_leases(&self, attempt: &Attempt, observer: &mut dyn Observer) {
+        let jobs = attempt.hosts.iter().map(|(job, _)| job);
+        let renewed = self.leases.as_ref().map(|it| it.renew(&self.database, jobs, (self.clock)()));
+        if let Some(Err(error)) = renewed {
+            let message = format!("what edits are built with is not kept: {error}");
+            observer.notice(Notice::Message(&message));
         }
     }
 

@@ -13,6 +13,7 @@ use super::{
     build::{BuildError, Limits},
     evaluate::{HostsError, Wanted},
     home::Home,
+    leases::BuildTimeLeases,
     lock::RunLockError,
     publish::Publisher,
     source::{FlakeSource, FlakeSourceError},
@@ -48,6 +49,8 @@ pub struct Night {
     pub home: Option<Home>,
     /// Publishes what built. Without, nothing is published and nothing noted in the ledger.
     pub publisher: Option<Publisher>,
+    /// Keeps what clients need to build with local edits, where that is wanted and something is published.
+    pub leases: Option<BuildTimeLeases>,
     /// Reads the time.
     pub clock: fn() -> Timestamp,
 }
@@ -120,6 +123,11 @@ impl Night {
         let ledger = Ledger::read(&ledger_file(&self.state_dir))?;
         Ok(ledger.map(|ledger| ledger.published_lock()).transpose()?.flatten())
     }
+}
+
+/// The place in the state folder of the lock that a run holds.
+pub fn lock_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("run.lock")
 }
 
 /// The ledger's place in the state folder.

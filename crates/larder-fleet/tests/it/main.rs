@@ -19,6 +19,8 @@ mod run_lock;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
+mod schedule;
+#[cfg(test)]
 mod upgrade_plan;
 #[cfg(test)]
 mod why;

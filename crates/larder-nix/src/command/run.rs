@@ -97,11 +97,21 @@ impl Invocation {
     /// pipe of ours and is not ended with us, so it can go on when this process goes away.
     pub async fn run_into(&self, file: &Path) -> Result<ExitStatus, CommandError> {
         let open = std::fs::OpenOptions::new().create(true).append(true).open(file);
-        let (out, err) =
-            open.and_then(|out| Ok((out.try_clone()?, out))).map_err(|source| self.io(source))?;
+        let mut child = self.start_into(open.map_err(|source| self.io(source))?)?;
+        child.wait().await.map_err(|source| self.io(source))
+    }
+
+    /// Starts the program and leaves it to itself, with everything it writes going to this file. Whatever lock the file
+    /// holds (`flock`) is the program's from then on, and is gone with it, however it ends.
+    pub fn leave_to_itself(&self, file: std::fs::File) -> Result<(), CommandError> {
+        self.start_into(file).map(drop)
+    }
+
+    fn start_into(&self, file: std::fs::File) -> Result<Child, CommandError> {
+        let again = file.try_clone().map_err(|source| self.io(source))?;
         let mut command = self.command();
-        command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
-        command.status().await.map_err(|source| self.io(source))
+        command.stdin(Stdio::null()).stdout(file).stderr(again).process_group(0);
+        command.spawn().map_err(|source| self.io(source))
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the one home of starting programs")]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use larder_fleet::{
     host::HostName,
-    night::{Options, Wanted},
+    night::{self, Cancelled, Options, Wanted},
 };
 use larder_formats::store_path::StorePath;
 
@@ -35,29 +35,74 @@ pub(crate) struct Arguments {
     #[arg(long)]
     dry_run: bool,
 
+    /// Leave this host out of the run; may be repeated
+    #[arg(long, value_name = "HOST")]
+    without: Vec<HostName>,
+
+    /// End the run under way, whoever started it; what was built so far is kept
+    #[arg(
+        long,
+        conflicts_with_all = ["hosts", "update", "no_publish", "dry_run", "without", "json"]
+    )]
+    cancel: bool,
+
     /// Print the report as JSON on standard output
     #[arg(long)]
     json: bool,
 }
 
+/// What a run does.
+pub(super) struct Task {
+    /// The hosts; those that the configuration says, if nothing is said here.
+    pub(super) hosts: Option<Wanted>,
+    /// Hosts that are left out.
+    pub(super) without: Wanted,
+    pub(super) options: Options,
+    pub(super) publish: bool,
+    pub(super) json: bool,
+}
+
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done, Error> {
     let config = context.config()?;
-    let publish = !arguments.no_publish && !arguments.dry_run;
-    let mut night = wiring::night(&config, publish, &context.cancel).await?;
-    if !arguments.hosts.is_empty() {
-        night.hosts = Wanted::Named(arguments.hosts.clone());
+    if arguments.cancel {
+        return cancel(&config).await;
     }
-    let options = Options { update: arguments.update, dry_run: arguments.dry_run };
+    let Arguments { hosts, without, update, dry_run, .. } = arguments;
+    let task = Task {
+        hosts: Some(hosts.clone()).filter(|hosts| !hosts.is_empty()).map(Wanted::Named),
+        without: Wanted::Named(without.clone()),
+        options: Options { update: *update, dry_run: *dry_run },
+        publish: !arguments.no_publish && !dry_run,
+        json: arguments.json,
+    };
+    once(context, &config, task).await
+}
+
+/// One run, and what was published is pushed.
+pub(super) async fn once(context: &Context, config: &Config, task: Task) -> Result<Done, Error> {
+    let mut night = wiring::night(config, task.publish, &context.cancel).await?;
+    let hosts = task.hosts.unwrap_or(night.hosts);
+    night.hosts = Wanted::Without(Box::new(hosts), Box::new(task.without));
     let mut view = view::for_this_terminal();
-    let report = night.run(options, view.as_mut(), &context.cancel).await;
+    let report = night.run(task.options, view.as_mut(), &context.cancel).await;
     // Clears what is drawn before anything else is printed.
     drop(view);
     let report = report?;
-    let done = report_on(&report, arguments.json);
-    if publish && !config.push.to.is_empty() {
-        send(context, &config, &report.published()).await;
+    let done = report_on(&report, task.json);
+    if task.publish && !config.push.to.is_empty() {
+        send(context, config, &report.published()).await;
     }
     Ok(done)
+}
+
+async fn cancel(config: &Config) -> Result<Done, Error> {
+    match night::cancel(&night::lock_file(&config.state_dir)).await? {
+        Cancelled::Nothing => note("no run is under way"),
+        Cancelled::Ended { holder } => {
+            note(&format!("the run under way ({holder}) has ended; what was built so far is kept"));
+        }
+    }
+    Ok(Done::Well)
 }
 
 /// Pushes what was published. What does not get there now is kept and sent later, so that it is no failure of

@@ -1,15 +1,12 @@
 //! `larder gc`
 
 use crate::{
-    clock,
+    command::pin,
     config::Config,
     context::{Context, say},
     report::{Done, Error, KeepingError},
     view::{self, gc::Counter},
-    wiring::{
-        self,
-        caches::{self, Target},
-    },
+    wiring::caches::{self, Target},
 };
 
 /// Remove from caches what nobody needs any more
@@ -19,8 +16,8 @@ use crate::{
 /// off. NARs go a day after their last narinfo. Caches that are served, read and pushed to meanwhile come to no harm.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Names of configured caches, or URLs. Without any, all configured caches that are no other server's; and pins of
-    /// this machine's store that have ended are removed
+    /// Names of configured caches, or URLs. Without any, all configured caches that are no other server's; and what has
+    /// ended of the pins of this machine's store is let go (`larder pin prune`)
     caches: Vec<String>,
 
     /// Say what would be removed; remove nothing
@@ -36,7 +33,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
     }
     let mut targets = Vec::new();
     if arguments.caches.is_empty() {
-        drop_ended_pins(&config, arguments.dry_run).await?;
+        pin::prune::ended(&config, arguments.dry_run).await?;
         let ours = config.caches.iter().filter(|cache| !cache.url.is_a_server());
         targets.extend(ours.map(|cache| cache.name.to_string()));
     }
@@ -59,17 +56,6 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
         }
     }
     Ok(done)
-}
-
-async fn drop_ended_pins(config: &Config, dry_run: bool) -> Result<(), Error> {
-    let pins = wiring::local_pins(config)?;
-    let now = clock::now();
-    let ended = if dry_run { pins.ended(now).await? } else { pins.drop_ended(now).await? };
-    for pin in ended {
-        let (name, what) = (&pin.name, if dry_run { "would be" } else { "is" });
-        say(&format!("the pin {name} has ended and {what} removed"));
-    }
-    Ok(())
 }
 
 async fn collect(

@@ -10,7 +10,7 @@ use crate::{
     wiring,
 };
 
-/// Hand in what Nix has just built, to be pushed (Nix's post-build-hook calls this)
+/// Keep what Nix has just built for a while, and hand it in to be pushed (Nix's post-build-hook calls this)
 ///
 /// Takes what it needs from the environment (OUT_PATHS, DRV_PATH). Whatever goes wrong, this says so on standard
 /// error and ends well: Nix would stop the whole build otherwise.
@@ -19,25 +19,36 @@ pub(crate) struct Arguments {}
 
 pub(crate) fn run(context: &Context, _: &Arguments) -> Done {
     if let Err(error) = hand_in(context) {
-        tracing::error!("what was built is not handed in to be pushed: {error}");
+        tracing::error!("what was built is not kept, or not handed in to be pushed: {error}");
     }
     Done::Well
 }
 
 fn hand_in(context: &Context) -> Result<(), Error> {
-    let config = match context.config_or_defaults() {
-        Ok(config) if config.push.to.is_empty() => return Err(Error::NowhereToPush),
-        Ok(config) => config,
+    let (config, push) = match context.config_or_defaults() {
+        Ok(config) => {
+            let push = !config.push.to.is_empty();
+            (config, push)
+        }
         // Where it is to go can be put right later.
         Err(error) => {
             tracing::warn!("{error}");
-            context::defaults()?
+            (context::defaults()?, true)
         }
     };
+    let pin = config.build.pin_built.is_some();
+    if !pin && !push {
+        return Err(Error::NowhereToPush);
+    }
     let built = environment::built();
     let layout = wiring::layout(&config)?;
     let paths = named(&layout, &built)?;
-    Ok(wiring::queue(&config)?.add(&paths)?)
+    // Each is of use without the other.
+    let pinned = if pin { wiring::built_pins(&config)?.add(&paths) } else { Ok(()) };
+    if push {
+        wiring::queue(&config)?.add(&paths)?;
+    }
+    Ok(pinned?)
 }
 
 /// The outputs. Nix 2.8 names only the derivation.

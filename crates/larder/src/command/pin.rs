@@ -2,6 +2,7 @@
 
 mod add;
 mod list;
+pub(super) mod prune;
 mod remove;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ enum Action {
     Add(add::Arguments),
     List(list::Arguments),
     Remove(remove::Arguments),
+    Prune(prune::Arguments),
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done, Error> {
@@ -38,6 +40,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
         match &arguments.action {
             Action::Add(arguments) => add::run(context, &config, arguments).await,
             Action::List(arguments) => list::run(&config, arguments).await,
+            Action::Prune(arguments) => prune::run(&config, arguments).await,
             Action::Remove(arguments) => remove::run(&config, arguments).await,
         }
     };

@@ -15,6 +15,7 @@ use crate::{
     keeper::Work,
     lifecycle, pusher,
     report::{Done, Error},
+    scheduler::Scheduler,
     wiring::{self, Lasting, Served, proxy::Asking},
 };
 
@@ -39,14 +40,20 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
     } else {
         listen(&mut server, &config).await?;
     }
-    let work = work(config, caches, proxy);
+    let work = work(context, config, caches, proxy);
     let reload = async |server: &mut Server| reload(context, server, &mut lasting, activated).await;
     Ok(answering::until_stopped(context, &metrics, server, work, reload).await)
 }
 
-fn work(config: Config, caches: Vec<Arc<StaticCache>>, asking: Option<Asking>) -> Work {
+fn work(
+    context: &Context,
+    config: Config,
+    caches: Vec<Arc<StaticCache>>,
+    asking: Option<Asking>,
+) -> Work {
+    let schedule = Scheduler::of(context, &config);
     let push = Some(config).filter(|config| !config.push.to.is_empty());
-    Work { push, caches, asking }
+    Work { push, schedule, caches, asking }
 }
 
 /// Reads the configuration again. Whatever is wrong with it changes nothing.
@@ -68,7 +75,7 @@ async fn reload(
         }
     }
     *lasting = next;
-    Ok(work(config, caches, proxy))
+    Ok(work(context, config, caches, proxy))
 }
 
 async fn listen(server: &mut Server, config: &Config) -> Result<(), ServerError> {

@@ -8,6 +8,7 @@ mod caches;
 mod machine;
 mod night;
 mod proxy;
+mod schedule;
 
 /// Where the configuration is when neither `--config` nor `LARDER_CONFIG` says so.
 pub const DEFAULT_PATH: &str = "/etc/larder/larder.toml";
@@ -21,6 +22,8 @@ pub enum Section {
     Serve,
     /// `[build]`
     Build,
+    /// `[[schedule]]`, one for each
+    Schedule,
     /// `[client]`
     Client,
     /// `[[cache]]`, one for each cache
@@ -35,10 +38,11 @@ pub enum Section {
 
 impl Section {
     /// All of them, in the order of the reference.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Top,
         Self::Serve,
         Self::Build,
+        Self::Schedule,
         Self::Client,
         Self::Cache,
         Self::Push,
@@ -53,6 +57,7 @@ impl Section {
             Self::Top => None,
             Self::Serve => Some("serve"),
             Self::Build => Some("build"),
+            Self::Schedule => Some("schedule"),
             Self::Client => Some("client"),
             Self::Cache => Some("cache"),
             Self::Push => Some("push"),
@@ -64,7 +69,7 @@ impl Section {
     /// Whether the section may be there several times, each written `[[name]]`.
     #[must_use]
     pub fn is_repeated(self) -> bool {
-        matches!(self, Self::Cache | Self::Upstream)
+        matches!(self, Self::Cache | Self::Upstream | Self::Schedule)
     }
 
     /// The line that a section begins with; none for the keys above the first section.
@@ -81,6 +86,7 @@ impl Section {
             Self::Top => "above the first [section]",
             Self::Serve => "under [serve]",
             Self::Build => "under [build]",
+            Self::Schedule => "under [[schedule]]",
             Self::Client => "under [client]",
             Self::Cache => "under [[cache]]",
             Self::Push => "under [push]",
@@ -96,6 +102,10 @@ impl Section {
             Self::Top => "What every command uses.",
             Self::Serve => "How `larder serve` offers this machine's store as a binary cache.",
             Self::Build => "What `larder build` and `larder check` build, and what they publish.",
+            Self::Schedule => {
+                "When `larder serve` builds the fleet and publishes it. There may be several, each below a \
+                 `[[schedule]]` of its own; one run at a time is under way."
+            }
             Self::Client => "Where `larder upgrade` gets this machine's system from.",
             Self::Cache => {
                 "A static cache: files in Nix's own layout, in a directory, a bucket or on another machine, \
@@ -151,7 +161,8 @@ pub struct Key {
 
 /// Every key there is.
 pub fn all() -> impl Iterator<Item = &'static Key> {
-    machine::KEYS.iter().chain(night::KEYS).chain(caches::KEYS).chain(proxy::KEYS)
+    let of_machines = machine::KEYS.iter().chain(night::KEYS).chain(schedule::KEYS);
+    of_machines.chain(caches::KEYS).chain(proxy::KEYS)
 }
 
 /// The key of that name in that section.

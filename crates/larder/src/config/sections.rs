@@ -16,6 +16,7 @@ use super::problem::{ValueError, quoted};
 use super::proxies::{self, network};
 use super::proxy::{self, Proxy};
 use super::reader::{Document, SectionReader};
+use super::schedule::{self, ScheduleConfig};
 use super::server::Server;
 use super::size::ByteSize;
 use super::value::{self, FlakeRef, StoreUri, absolute_path};
@@ -40,6 +41,8 @@ pub struct Config {
     pub serve: Serve,
     /// The section `[build]`.
     pub build: Build,
+    /// Every `[[schedule]]`, in the order of the file.
+    pub schedules: Vec<ScheduleConfig>,
     /// The section `[client]`.
     pub client: Client,
     /// Every `[[cache]]`, in the order of the file.
@@ -117,6 +120,8 @@ pub struct Build {
     pub push_lock_to: Option<String>,
     /// Who its commits are by: name and address.
     pub lock_author: (String, String),
+    /// How long what was built is kept; nothing for not at all.
+    pub pin_built: Option<Duration>,
 }
 
 /// `[client]`: where this machine's system comes from.
@@ -139,10 +144,11 @@ pub(super) fn read(document: &mut Document<'_, '_>) -> Config {
     let state_dir = path(&mut document.section(Section::Top), "state-dir", STATE_DIR);
     let serve = serve(&mut document.section(Section::Serve));
     let build = build(&mut document.section(Section::Build), &state_dir);
+    let schedules = schedule::read(document);
     let client = client(&mut document.section(Section::Client));
     let (caches, push) = caches::read(document);
     let proxy = proxy::read(document, &state_dir);
-    Config { state_dir, serve, build, client, caches, push, proxy }
+    Config { state_dir, serve, build, schedules, client, caches, push, proxy }
 }
 
 fn serve(section: &mut SectionReader<'_, '_, '_>) -> Serve {
@@ -216,6 +222,7 @@ fn build(section: &mut SectionReader<'_, '_, '_>, state_dir: &std::path::Path) -
         lock_author: section
             .text("lock-author", value::person)
             .unwrap_or_else(|| ("Larder".to_owned(), "larder@localhost".to_owned())),
+        pin_built: schedule::pin_built(section),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use larder_cache::{
     gc::{apply::CollectError, check::CheckError, index::IndexError, repair::RepairError},
-    pin::local::LocalPinError,
+    pin::{built::BuiltPinError, local::LocalPinError},
     record::{Name, RecordError},
     source::object_storage::CommitError,
 };
@@ -21,6 +21,8 @@ pub(crate) enum KeepingError {
     NoSuchPin(Name),
     #[error(transparent)]
     LocalPin(#[from] LocalPinError),
+    #[error(transparent)]
+    BuiltPin(#[from] BuiltPinError),
     #[error(transparent)]
     Record(#[from] RecordError),
     #[error(transparent)]

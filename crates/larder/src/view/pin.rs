@@ -1,7 +1,7 @@
 //! Pins in lists.
 
 use jiff::Timestamp;
-use larder_cache::pin::{Pin, local::Listed};
+use larder_cache::pin::{Pin, built::Standing, local::Listed};
 
 /// A pin in a line.
 pub(crate) fn line(listed: &Listed, now: Timestamp) -> String {
@@ -28,6 +28,22 @@ pub(crate) fn until(until: Option<Timestamp>, now: Timestamp) -> String {
         Some(until) => format!("until {until:.0}"),
         None => "until it is removed".to_owned(),
     }
+}
+
+/// What is kept of what was built, in a line.
+pub(crate) fn built(Standing { paths, next }: Standing) -> String {
+    let what = if paths == 1 { "path is kept" } else { "paths are kept" };
+    let until = match next {
+        Some(next) => format!("the first until {next:.0}"),
+        None => "from the next `larder pin prune` on counted".to_owned(),
+    };
+    format!("built here: {paths} {what}, {until}")
+}
+
+/// The same as JSON.
+pub(crate) fn built_json(Standing { paths, next }: Standing) -> String {
+    let next = next.map(|next| next.to_string());
+    serde_json::json!({ "built": { "paths": paths, "firstUntil": next } }).to_string()
 }
 
 /// A pin as JSON.

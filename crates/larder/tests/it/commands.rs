@@ -13,10 +13,10 @@ const EXIT_CODES: &str = "\
 | 0 | everything is as it should be |
 | 1 | the command could not do what it was to do; the message says why |
 | 2 | the command line is wrong |
-| 3 | some hosts failed (`build`, `check`), some paths did not verify (`key verify`), something is wrong (`cache check`, `pin list`), stays wrong (`cache repair`) could not be removed (`gc`), or would have to be built or could not be downloaded (`upgrade`, `why`); the report says which |
+| 3 | some hosts failed (`build`, `check`), some paths did not verify (`key verify`), something is wrong (`cache check`, `pin list`), stays wrong (`cache repair`) could not be removed (`gc`), or would have to be built or could not be downloaded (`upgrade`, `why`), or no server goes by the schedules (`schedule`); the report says which |
 | 4 | the system is switched, but something needs a look: failed units, or it takes effect after a reboot |
 | 5 | refused: the server's answer is not signed by the fleet, is for another host, has expired, is older than what was accepted before, or what was downloaded is not what was signed |
-| 75 | another run is under way: a build, or somebody else's look at the same cache from this machine |
+| 75 | another run is under way: a build (or `build --cancel` could not end it), or somebody else's look at the same cache from this machine |
 | 130 | cancelled by SIGINT, SIGTERM or SIGHUP; what was built so far is kept |
 ";
 

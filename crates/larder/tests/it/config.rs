@@ -1,6 +1,7 @@
 //! The configuration says everything that is wrong with a file, and its texts say what it reads.
 
 mod caches;
+mod schedule;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,6 +28,7 @@ fn least(section: Section) -> String {
     match section {
         Section::Cache => cache.to_owned(),
         Section::Upstream => "[[upstream]]\nname = \"least\"\nurls = [\"/least\"]\n".to_owned(),
+        Section::Schedule => "[[schedule]]\nname = \"least\"\nat = \"01:00\"\n".to_owned(),
         Section::Push => "[[cache]]\nname = \"main\"\nurl = \"/least\"\n[push]\n".to_owned(),
         other => other.header().map_or(String::new(), |header| format!("{header}\n")),
     }

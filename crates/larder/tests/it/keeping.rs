@@ -1,5 +1,6 @@
 //! `larder pin`, `larder gc` and `larder cache`, on real stores and a cache in a folder that `larder push` wrote.
 
+mod built;
 mod caches;
 mod damage;
 mod pins;

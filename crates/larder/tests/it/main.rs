@@ -23,6 +23,8 @@ mod push;
 #[cfg(test)]
 mod queue;
 #[cfg(test)]
+mod schedule;
+#[cfg(test)]
 mod units;
 #[cfg(test)]
 mod upgrade;

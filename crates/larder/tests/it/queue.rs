@@ -37,6 +37,7 @@ impl Builder {
     fn configure(&self, cache: &str, push: &str) {
         let text = format!(
             "state-dir = {:?}\n[serve]\nstore = {:?}\nlisten = [\"127.0.0.1:0\"]\n\
+             [build]\npin-built = \"off\"\n\
              [[cache]]\nname = \"main\"\nurl = {:?}\nreadable-by-others = false\nlevel = 1\n{cache}\n\
              [push]\nto = [\"main\"]\ntrusted-upstreams = []\n{push}\n",
             self.state_dir(),

@@ -164,3 +164,60 @@ fn what_is_handed_in_is_pushed_and_the_collection_of_the_night_may_run() {
     all.start("larder-gc.timer");
     assert_ne!(all.systemd.property("larder-gc.timer", "NextElapseUSecRealtime"), "");
 }
+
+/// A host that waits, and tells of that.
+const FLEET: &str = r#"{
+  outputs = _: {
+    nixosConfigurations.box.config.system.build.toplevel = derivation {
+      name = "nixos-system";
+      system = "@system@";
+      builder = "/bin/sh";
+      args = [ "-euc" "echo > /var/lib/waiting; while [ ! -e /var/lib/open ]; do /bin/sleep 0.1; done; echo box > $out" ];
+    };
+  };
+}
+"#;
+
+#[test]
+#[ignore = "needs systemd: ./dev units"]
+fn a_run_goes_on_while_the_server_that_began_it_is_restarted() {
+    let lines = fs::read_to_string(workspace_root().join("docs/examples/larder-builds.conf"));
+    let config = format!(
+        "{SERVER}[build]\nflake = \"path:/etc/fleet\"\n\
+         [[schedule]]\nname = \"nightly\"\nat = \"02:00\"\njitter = \"off\"\nupdate = false\n"
+    );
+    let path = larder_testkit::process::path_with(&NixVersion::V2_34.bin_dir());
+    let lines = lines.unwrap().lines().filter(|line| !line.starts_with('[')).fold(
+        String::new(),
+        |lines, line| match line.starts_with("Environment=PATH=") {
+            true => format!("{lines}Environment=PATH={}\n", path.display()),
+            false => format!("{lines}{line}\n"),
+        },
+    );
+    let all = Installed::new(&config, "larder.service", &lines);
+    let flake = FLEET.replace("@system@", &larder_testkit::nix::system());
+    all.machine.write("/etc/fleet/flake.nix", flake);
+    let key = ["key", "generate", "fleet-1", "--output", "/var/lib/larder/fleet.key"];
+    let _ = all.machine.sh("mkdir -p /var/lib/larder").success();
+    let _ = all.larder(&key).success();
+    let missed = "{\"version\":1,\"schedules\":{\"nightly\":{\"at\":\"02:00\",\
+         \"settled\":\"2020-01-01T00:00:00Z\"}}}";
+    all.machine.write("/var/lib/larder/schedule.json", missed);
+    all.start("larder");
+    let journal = || all.systemd.journal("larder");
+    let there = |file: &str| all.machine.path_outside(file).exists();
+    let log = all.machine.path_outside("/var/lib/larder/schedule/nightly.log");
+    all.systemd.wait_for("build", || {
+        let told = journal();
+        let ended = told.contains("has ended") || told.contains("not resumed any more");
+        assert!(!ended, "{told}\n{}", fs::read_to_string(&log).unwrap_or_default());
+        there("/var/lib/waiting")
+    });
+    all.do_with(&["restart"], "larder");
+    all.systemd.wait_for("run that goes on", || journal().contains("goes on"));
+    all.machine.write("/var/lib/open", "");
+    all.systemd.wait_for("end", || journal().contains("the run of nightly has ended: all is well"));
+    assert!(!journal().contains("resumed"), "{}", journal());
+    let listed = all.larder(&["schedule"]).success();
+    assert!(listed.stdout.contains(": all is well"), "{listed}");
+}

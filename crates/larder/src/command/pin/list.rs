@@ -1,6 +1,6 @@
 //! `larder pin list`
 
-use larder_cache::pin::local::Listed;
+use larder_cache::pin::{built::Standing, local::Listed};
 
 use crate::{
     clock,
@@ -11,7 +11,7 @@ use crate::{
     wiring,
 };
 
-/// List the pins there are
+/// List the pins there are, and say how much of what was built here is kept
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Of this cache, and not of this machine's store
@@ -37,8 +37,15 @@ pub(super) async fn run(config: &Config, arguments: &Arguments) -> Result<Done, 
         }
     };
     let now = clock::now();
+    let built = match arguments.cache {
+        None => wiring::built_pins(config)?.standing()?,
+        Some(_) => Standing::default(),
+    };
     for pin in &pins {
         say(&if arguments.json { view::json(pin) } else { view::line(pin, now) });
+    }
+    if built.paths > 0 {
+        say(&if arguments.json { view::built_json(built) } else { view::built(built) });
     }
     let is_whole = |it: &Listed| it.pin.is_some() && it.lacking.is_empty();
     Ok(if pins.iter().all(is_whole) { Done::Well } else { Done::SomeFailed })

@@ -1,0 +1,44 @@
+//! What a run of a schedule says: `<state-dir>/schedule/<name>.log`, and that of the run before beside it.
+//!
+//! The file is locked for as long as the run has it open (`flock`), so whether a run goes on is known to whoever looks,
+//! after whatever became of the server that started it; no process number can be mistaken for another's.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+};
+
+use larder_cache::record::Name;
+
+use crate::night::{RunLock, RunLockError, lock_exclusively};
+
+/// The file.
+#[must_use]
+pub fn file(state_dir: &Path, name: &Name) -> PathBuf {
+    state_dir.join("schedule").join(format!("{name}.log"))
+}
+
+/// Whether a run writes to it.
+pub fn is_written(state_dir: &Path, name: &Name) -> Result<bool, RunLockError> {
+    RunLock::is_held(&file(state_dir, name))
+}
+
+/// Opens it for a run, and locks it. One that goes on writes on; a new one leaves the file of the run before as it is, with
+/// `.previous.log` at the end of its name.
+pub fn open(state_dir: &Path, name: &Name, goes_on: bool) -> Result<File, RunLockError> {
+    let path = file(state_dir, name);
+    let io = |source| RunLockError::Io { path: path.clone(), source };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(io)?;
+    }
+    if !goes_on {
+        match fs::rename(&path, path.with_extension("previous.log")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
+    }
+    let log = OpenOptions::new().create(true).append(true).open(&path).map_err(io)?;
+    lock_exclusively(&log).map_err(|error| io(error.into()))?;
+    Ok(log)
+}

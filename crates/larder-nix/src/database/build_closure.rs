@@ -1,0 +1,43 @@
+//! What it takes to build something, as far as it is here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use larder_formats::{signature::Signature, store_path::StorePath};
+use rusqlite::params_from_iter;
+
+use super::{Database, DatabaseError};
+
+impl Database {
+    /// What these derivations are built with: the valid outputs of every derivation that they reach, their own too, and
+    /// the sources they are made from; each with the signatures that Nix keeps for it. One question, however many
+    /// they are. (Outputs that are known only after the build, of content-addressed derivations, are not among them.)
+    pub fn build_closure(
+        &self,
+        derivations: &[StorePath],
+    ) -> Result<BTreeMap<StorePath, BTreeSet<Signature>>, DatabaseError> {
+        let full = derivations.iter().map(|path| self.store_dir.display(path));
+        let places = vec!["?"; derivations.len()].join(", ");
+        let rows = self.with(|connection| {
+            connection
+                .prepare(&format!(
+                    "with recursive closure(id) as (
+                       select id from ValidPaths where path in ({places})
+                       union select r.reference from Refs r join closure c on r.referrer = c.id)
+                     select v.path, v.sigs from closure c join ValidPaths v on v.id = c.id
+                     union
+                     select v.path, v.sigs from closure c join DerivationOutputs o on o.drv = c.id
+                       join ValidPaths v on v.path = o.path"
+                ))?
+                .query_map(params_from_iter(full), |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<Vec<(String, Option<String>)>, _>>()
+        })?;
+        let mut found = BTreeMap::new();
+        for (name, signatures) in rows {
+            let path = self.parse_path(&name, "path", &name)?;
+            if !path.is_derivation() {
+                let _ = found.insert(path, self.signatures(signatures.as_deref(), &name)?);
+            }
+        }
+        Ok(found)
+    }
+}
