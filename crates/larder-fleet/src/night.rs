@@ -11,6 +11,7 @@ mod lock;
 mod plan;
 mod progress;
 mod publish;
+mod remote;
 mod report;
 mod roots;
 mod run;

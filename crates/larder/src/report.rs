@@ -16,6 +16,7 @@ use larder_cache::{
     token::{TokenError, TokenId},
 };
 use larder_fleet::{
+    builders::SshError,
     host::HostNameError,
     ledger::LedgerError,
     night::{FlakeSourceError, NightError},
@@ -118,6 +119,8 @@ pub(crate) enum Error {
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Night(#[from] NightError),
+    #[error(transparent)]
+    Builders(#[from] SshError),
     #[error(transparent)]
     Offer(#[from] OfferError),
     #[error(transparent)]

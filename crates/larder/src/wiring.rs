@@ -1,5 +1,6 @@
 //! From the configuration to the parts that work: the only file that knows concrete types.
 
+pub(crate) mod builders;
 pub(crate) mod caches;
 pub(crate) mod proxy;
 pub(crate) mod why;
@@ -198,7 +199,7 @@ pub(crate) async fn night(
     let flake = config.build.flake.as_ref().ok_or(Error::NoFlake)?;
     let source = FlakeSource::parse(flake.as_str())?;
     let publisher = if publish { Some(publisher(config)?) } else { None };
-    let nix = nix(config, cancel).await?;
+    let (nix, builders) = builders::with_nix(config, cancel).await?;
     let database = Database::open(nix.layout())?;
     Ok(Night {
         nix,
@@ -208,6 +209,7 @@ pub(crate) async fn night(
         source,
         hosts: config.build.hosts.clone().map_or(Wanted::All, Wanted::Configured),
         limits: Limits { max_jobs: config.build.max_jobs, cores: config.build.cores },
+        builders,
         publisher,
         clock: clock::now,
     })

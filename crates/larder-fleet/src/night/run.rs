@@ -16,11 +16,13 @@ use super::{
     lock::{RunLock, RunLockError},
     progress::{Notice, Observer},
     publish::{Common, Publisher},
+    remote,
     report::{HostReport, Job, Report},
     source::{FlakeSource, FlakeSourceError, WorkTree},
     update::{self, Update, UpdateError},
 };
 use crate::{
+    builders::Builders,
     host::HostName,
     ledger::{LedgerError, Outcome},
 };
@@ -42,6 +44,8 @@ pub struct Night {
     pub hosts: Wanted,
     /// How much of the machine to take.
     pub limits: Limits,
+    /// Who builds besides; without any, Nix's own setting says.
+    pub builders: Option<Builders>,
     /// Publishes what built. Without, nothing is published and nothing noted in the ledger.
     pub publisher: Option<Publisher>,
     /// Reads the time.
@@ -261,8 +265,10 @@ impl Night {
             jobs.iter().filter_map(|job| job.state.as_ref().ok().cloned()).collect();
         let log = self.new_log()?;
         let roots = self.state_dir.join(ROOTS);
-        let work = Work { limits: self.limits, roots: &roots, log: &log, observer, cancel };
-        match build::realise(&self.nix, &self.database, &evaluated, work).await {
+        let (limits, roots, log_file) = (self.limits, roots.as_path(), log.as_path());
+        let work = Work { limits, roots, log: log_file, settings: &[], observer, cancel };
+        let nix = (&self.nix, &self.database);
+        match remote::realise(nix, self.builders.as_ref(), &evaluated, work).await {
             Ok(realised) => {
                 self.hold(&evaluated, observer, cancel).await?;
                 report.built = realised.built;

@@ -4,6 +4,7 @@
 //! come from this table, so none of them can name a key that the others don't. It deliberately does
 //! not know how a value is read.
 
+mod builders;
 mod caches;
 mod machine;
 mod proxy;
@@ -20,6 +21,8 @@ pub enum Section {
     Serve,
     /// `[build]`
     Build,
+    /// `[[builder]]`, one for each machine that builds for this one
+    Builder,
     /// `[client]`
     Client,
     /// `[[cache]]`, one for each cache
@@ -34,10 +37,11 @@ pub enum Section {
 
 impl Section {
     /// All of them, in the order of the reference.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Top,
         Self::Serve,
         Self::Build,
+        Self::Builder,
         Self::Client,
         Self::Cache,
         Self::Push,
@@ -52,6 +56,7 @@ impl Section {
             Self::Top => None,
             Self::Serve => Some("serve"),
             Self::Build => Some("build"),
+            Self::Builder => Some("builder"),
             Self::Client => Some("client"),
             Self::Cache => Some("cache"),
             Self::Push => Some("push"),
@@ -63,7 +68,7 @@ impl Section {
     /// Whether the section may be there several times, each written `[[name]]`.
     #[must_use]
     pub fn is_repeated(self) -> bool {
-        matches!(self, Self::Cache | Self::Upstream)
+        matches!(self, Self::Builder | Self::Cache | Self::Upstream)
     }
 
     /// The line that a section begins with; none for the keys above the first section.
@@ -80,6 +85,7 @@ impl Section {
             Self::Top => "above the first [section]",
             Self::Serve => "under [serve]",
             Self::Build => "under [build]",
+            Self::Builder => "under [[builder]]",
             Self::Client => "under [client]",
             Self::Cache => "under [[cache]]",
             Self::Push => "under [push]",
@@ -95,6 +101,10 @@ impl Section {
             Self::Top => "What every command uses.",
             Self::Serve => "How `larder serve` offers this machine's store as a binary cache.",
             Self::Build => "What `larder build` and `larder check` build, and what they publish.",
+            Self::Builder => {
+                "A machine that builds for this one. There may be several, each below a `[[builder]]` of its own; of those \
+                 that answer, `larder build` tells Nix. Without any, Nix's own `builders` holds."
+            }
             Self::Client => "Where `larder upgrade` gets this machine's system from.",
             Self::Cache => {
                 "A static cache: files in Nix's own layout, in a directory, a bucket or on another machine, \
@@ -150,7 +160,7 @@ pub struct Key {
 
 /// Every key there is.
 pub fn all() -> impl Iterator<Item = &'static Key> {
-    machine::KEYS.iter().chain(caches::KEYS).chain(proxy::KEYS)
+    machine::KEYS.iter().chain(builders::KEYS).chain(caches::KEYS).chain(proxy::KEYS)
 }
 
 /// The key of that name in that section.

@@ -1,5 +1,6 @@
 //! The configuration says everything that is wrong with a file, and its texts say what it reads.
 
+mod builders;
 mod caches;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,9 @@ fn least(section: Section) -> String {
     let cache = "[[cache]]\nname = \"least\"\nurl = \"/least\"\n";
     match section {
         Section::Cache => cache.to_owned(),
+        Section::Builder => {
+            "[[builder]]\nname = \"least\"\nsystems = [\"riscv64-linux\"]\n".to_owned()
+        }
         Section::Upstream => "[[upstream]]\nname = \"least\"\nurls = [\"/least\"]\n".to_owned(),
         Section::Push => "[[cache]]\nname = \"main\"\nurl = \"/least\"\n[push]\n".to_owned(),
         other => other.header().map_or(String::new(), |header| format!("{header}\n")),

@@ -5,6 +5,8 @@ mod build;
 #[cfg(test)]
 mod build_server;
 #[cfg(test)]
+mod builders;
+#[cfg(test)]
 mod check;
 #[cfg(test)]
 mod commands;
@@ -20,6 +22,8 @@ mod key;
 mod push;
 #[cfg(test)]
 mod queue;
+#[cfg(test)]
+mod remote_builder;
 #[cfg(test)]
 mod units;
 #[cfg(test)]
