@@ -4,6 +4,8 @@
 //! and is silent. So it is told of those that answer, by a file that is kept up to date while it builds.
 
 mod builder;
+mod check;
+mod findings;
 mod machines;
 mod probe;
 mod ssh;
@@ -11,6 +13,8 @@ mod watch;
 mod words;
 
 pub use builder::Builder;
+pub use check::Checker;
+pub use findings::{Answers, Built, Finding, Login, Said, Subject, Verdict, findings};
 pub use machines::{extra_platforms, machines};
 pub use probe::Silence;
 pub use ssh::{Ssh, SshError};

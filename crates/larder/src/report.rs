@@ -121,6 +121,15 @@ pub(crate) enum Error {
     Night(#[from] NightError),
     #[error(transparent)]
     Builders(#[from] SshError),
+    #[error("no builder is configured: write a [[builder]] with a `name` and its `systems`")]
+    NoBuilders,
+    #[error("there is no [[builder]] with the name {name:?}. Configured: {}", known.join(", "))]
+    NoSuchBuilder { name: String, known: Vec<String> },
+    #[error(
+        "{} is there already and is not overwritten: use that key, or name another file by `--output`",
+        .0.display()
+    )]
+    KeyFileExists(PathBuf),
     #[error(transparent)]
     Offer(#[from] OfferError),
     #[error(transparent)]

@@ -82,7 +82,7 @@ pub fn extra_platforms(
 }
 
 /// What a processor runs besides the system it is named for.
-fn runs_without_emulation(own: &str, system: &str) -> bool {
+pub(super) fn runs_without_emulation(own: &str, system: &str) -> bool {
     let levels = ["x86_64-v1-linux", "x86_64-v2-linux", "x86_64-v3-linux", "x86_64-v4-linux"];
     own == "x86_64-linux" && iter::once("i686-linux").chain(levels).any(|one| one == system)
 }

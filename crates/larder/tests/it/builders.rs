@@ -1,5 +1,6 @@
 //! `[[builder]]`: builds go to those that answer, and come back.
 
+mod check;
 mod watch;
 
 use std::{fs, net::TcpListener, time::Duration};

@@ -7,6 +7,8 @@ mod build_server;
 #[cfg(test)]
 mod builders;
 #[cfg(test)]
+mod builders_view;
+#[cfg(test)]
 mod check;
 #[cfg(test)]
 mod commands;
