@@ -14,6 +14,7 @@ mod lock;
 mod plan;
 mod progress;
 mod publish;
+mod remote;
 mod report;
 mod roots;
 mod run;

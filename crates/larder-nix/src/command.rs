@@ -98,6 +98,12 @@ impl Invocation {
         self
     }
 
+    /// Sets more of them, by name.
+    #[must_use]
+    pub fn envs(self, all: &[(String, String)]) -> Self {
+        all.iter().fold(self, |invocation, (name, value)| invocation.env(name, value))
+    }
+
     /// Takes a variable out of the program's environment.
     #[must_use]
     pub fn without_env(mut self, name: impl AsRef<OsStr>) -> Self {

@@ -40,6 +40,7 @@ impl fmt::Display for Version {
 pub struct Nix {
     version: Version,
     layout: StoreLayout,
+    environment: Vec<(String, String)>,
 }
 
 /// Nix cannot be used.
@@ -69,11 +70,20 @@ pub enum NixError {
 impl Nix {
     /// Asks the installed Nix for its version.
     pub async fn detect(layout: StoreLayout, cancel: &CancellationToken) -> Result<Self, NixError> {
-        let command = Invocation::new("nix").arg("--version");
+        Self::detect_with(layout, Vec::new(), cancel).await
+    }
+
+    /// The same, for commands that get these variables in their environment.
+    pub async fn detect_with(
+        layout: StoreLayout,
+        environment: Vec<(String, String)>,
+        cancel: &CancellationToken,
+    ) -> Result<Self, NixError> {
+        let command = Invocation::new("nix").envs(&environment).arg("--version");
         let answer = command.output(cancel).await?.text();
         let version = Version::parse(&answer)
             .ok_or_else(|| NixError::Answer { command: command.to_string(), answer })?;
-        Ok(Self { version, layout })
+        Ok(Self { version, layout, environment })
     }
 
     /// The version found.
@@ -89,7 +99,7 @@ impl Nix {
     /// One of Nix's commands (`nix-store`, `nix-instantiate`, `nix`, …), pointed at the store, with
     /// flakes allowed whatever the machine's nix.conf says.
     pub fn command(&self, program: &str) -> Invocation {
-        let invocation = Invocation::new(program).with_unattended_git();
+        let invocation = Invocation::new(program).with_unattended_git().envs(&self.environment);
         let invocation = match self.layout.uri.as_str() {
             "" | "auto" => invocation,
             uri => invocation.env("NIX_REMOTE", uri),

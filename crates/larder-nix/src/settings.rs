@@ -139,11 +139,7 @@ impl Nix {
     ) -> Result<bool, NixError> {
         let user = bounded(&Invocation::new("id").arg("-un"), cancel).await?.text();
         let groups = bounded(&Invocation::new("id").arg("-Gn"), cancel).await?.text();
-        let is_one = |name: &String| match name.strip_prefix('@') {
-            Some(group) => groups.split_ascii_whitespace().any(|own| own == group),
-            None => name == "*" || *name == user,
-        };
-        Ok(daemon.trusted_users.iter().any(is_one))
+        Ok(is_among(&daemon.trusted_users, &user, &groups))
     }
 
     /// `nix show-config --json`, or as it is called by now.
@@ -165,6 +161,15 @@ impl Nix {
         Settings::parse(&answer)
             .ok_or_else(|| NixError::Answer { command: command.to_string(), answer })
     }
+}
+
+/// Whether a list of users, and of groups with an `@`, has a user who is in these groups.
+#[must_use]
+pub fn is_among(list: &[String], user: &str, groups: &str) -> bool {
+    list.iter().any(|name| match name.strip_prefix('@') {
+        Some(group) => groups.split_ascii_whitespace().any(|own| own == group),
+        None => name == "*" || name == user,
+    })
 }
 
 async fn bounded(command: &Invocation, cancel: &CancellationToken) -> Result<Output, NixError> {

@@ -26,7 +26,13 @@ impl Sshd {
     #[must_use]
     pub fn on_loopback(environment: &[(&str, &str)]) -> Self {
         let port = free_port();
-        Self::start("127.0.0.1", port, environment, |program| program)
+        Self::start(("127.0.0.1", port), environment, "", |program| program)
+    }
+
+    /// The same on a loopback address of its own, `127.0.0.2` say, and with more lines for its configuration.
+    #[must_use]
+    pub fn at(address: &str, environment: &[(&str, &str)], more: &str) -> Self {
+        Self::start((address, free_port()), environment, more, |program| program)
     }
 
     /// On port 22 of a machine of its own; its commands find that machine's Nix.
@@ -39,7 +45,7 @@ impl Sshd {
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .chain(environment.iter().copied())
             .collect();
-        Self::start(machine.address(), 22, &all, |program| machine.inside(program))
+        Self::start((machine.address(), 22), &all, "", |program| machine.inside(program))
     }
 
     /// `Host NAME` and all it takes to connect without a question: for `ssh -F`, or to be included.
@@ -90,6 +96,55 @@ impl Sshd {
         self.dir.path().join("client")
     }
 
+    /// The address it listens on.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The public key it shows, as a line of a file.
+    ///
+    /// # Panics
+    /// When the file is gone.
+    #[must_use]
+    pub fn host_key(&self) -> String {
+        let key = fs::read_to_string(self.dir.path().join("host.pub"));
+        key.expect("ssh-keygen wrote it").trim().to_owned()
+    }
+
+    /// Crashes, with every connection: what ran for them is ended as well, as when the power goes.
+    pub fn crash(&mut self) {
+        self.stop_sessions("-9");
+        self.server.kill();
+    }
+
+    /// Falls silent, with every connection: each stays, and nothing comes.
+    pub fn hang(&self) {
+        self.stop_sessions("-STOP");
+        let _ = Program::new("kill").args(["-STOP", &self.server.pid().to_string()]).run();
+    }
+
+    /// Starts again after a crash, where it was.
+    pub fn restart(&mut self) {
+        let sshd = Program::new(find_program("sshd")).args(["-D", "-e", "-f"]);
+        self.server = sshd.arg(self.dir.path().join("sshd_config")).spawn();
+        self.server.wait_for_line("Server listening");
+    }
+
+    fn stop_sessions(&self, signal: &str) {
+        let parent = self.server.pid().to_string();
+        let mut ends = vec![parent.clone()];
+        let mut index = 0;
+        while let Some(parent) = ends.get(index).cloned() {
+            ends.extend(Program::new("pgrep").args(["-P", &parent]).run().lines());
+            index += 1;
+        }
+        for end in ends.iter().filter(|end| **end != parent) {
+            // One may just have ended by itself.
+            let _ = Program::new("kill").args([signal, end]).run();
+        }
+    }
+
     /// What it logged so far.
     #[must_use]
     pub fn log(&self) -> String {
@@ -97,13 +152,13 @@ impl Sshd {
     }
 
     fn start(
-        host: &str,
-        port: u16,
+        (host, port): (&str, u16),
         environment: &[(&str, &str)],
+        more: &str,
         wrap: impl FnOnce(Program) -> Program,
     ) -> Self {
         let dir = scratch("sshd");
-        write_files(dir.path(), host, port, environment);
+        write_files(dir.path(), (host, port), environment, more);
         if rustix::process::geteuid().is_root() {
             // Where Debian's sshd separates privileges; it refuses to start without.
             make_dir(Path::new("/run/sshd"));
@@ -115,7 +170,14 @@ impl Sshd {
     }
 }
 
-fn write_files(dir: &Path, host: &str, port: u16, environment: &[(&str, &str)]) {
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        // They are process groups of their own, and may be stopped.
+        self.stop_sessions("-9");
+    }
+}
+
+fn write_files(dir: &Path, (host, port): (&str, u16), environment: &[(&str, &str)], more: &str) {
     for key in ["host", "client"] {
         let keygen =
             Program::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", key, "-f"]);
@@ -137,7 +199,7 @@ fn write_files(dir: &Path, host: &str, port: u16, environment: &[(&str, &str)]) 
         "ListenAddress {host}:{port}\nHostKey {d}/host\nAuthorizedKeysFile {d}/authorized_keys\n\
          PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n\
          KbdInteractiveAuthentication no\nPermitRootLogin yes\nMaxStartups 100\n\
-         Subsystem sftp internal-sftp\n{set_env}",
+         Subsystem sftp internal-sftp\n{set_env}{more}\n",
         d = dir.display(),
     );
     write(&dir.join("sshd_config"), conf);

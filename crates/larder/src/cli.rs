@@ -12,8 +12,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     command::{
-        build, cache, check, config, gc, hook, init, key, pin, proxy, push, schedule, serve, token,
-        upgrade, why,
+        build, builders, cache, check, config, gc, hook, init, key, pin, proxy, push, schedule,
+        serve, token, upgrade, why,
     },
     config::DEFAULT_PATH,
     context::Context,
@@ -53,6 +53,7 @@ enum Command {
     Serve(serve::Arguments),
     Build(build::Arguments),
     Schedule(schedule::Arguments),
+    Builders(builders::Arguments),
     Check(check::Arguments),
     Upgrade(upgrade::Arguments),
     Why(why::Arguments),
@@ -113,6 +114,7 @@ async fn dispatch(cli: Cli) -> Result<Done, Error> {
         Command::Serve(arguments) => serve::run(&context, &arguments).await,
         Command::Build(arguments) => build::run(&context, &arguments).await,
         Command::Schedule(arguments) => schedule::run(&context, &arguments).await,
+        Command::Builders(arguments) => builders::run(&context, &arguments).await,
         Command::Check(arguments) => check::run(&context, &arguments).await,
         Command::Upgrade(arguments) => upgrade::run(&context, &arguments).await,
         Command::Why(arguments) => why::run(&context, &arguments).await,

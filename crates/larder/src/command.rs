@@ -1,6 +1,7 @@
 //! One verb a file: its arguments, and one function that does it.
 
 pub(crate) mod build;
+pub(crate) mod builders;
 pub(crate) mod cache;
 pub(crate) mod check;
 pub(crate) mod config;

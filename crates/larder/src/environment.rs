@@ -18,6 +18,12 @@ pub(crate) fn nix() -> NixEnvironment {
     }
 }
 
+/// What the user has ssh told whenever Nix calls it.
+#[expect(clippy::disallowed_methods, reason = "this is the one home of the environment")]
+pub(crate) fn nix_ssh_options() -> String {
+    std::env::var("NIX_SSHOPTS").unwrap_or_default()
+}
+
 /// What Nix tells its post-build-hook.
 pub(crate) struct Built {
     /// `OUT_PATHS`: the outputs' store paths, with spaces between. Nix 2.8 leaves it empty.

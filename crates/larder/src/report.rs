@@ -16,6 +16,7 @@ use larder_cache::{
     token::{TokenError, TokenId},
 };
 use larder_fleet::{
+    builders::SshError,
     host::HostNameError,
     ledger::LedgerError,
     night::{CancelError, FlakeSourceError, NightError},
@@ -128,6 +129,17 @@ pub(crate) enum Error {
         known_schedules(known)
     )]
     NoSuchSchedule { name: Name, known: Vec<Name> },
+    #[error(transparent)]
+    Builders(#[from] SshError),
+    #[error("no builder is configured: write a [[builder]] with a `name` and its `systems`")]
+    NoBuilders,
+    #[error("there is no [[builder]] with the name {name:?}. Configured: {}", known.join(", "))]
+    NoSuchBuilder { name: String, known: Vec<String> },
+    #[error(
+        "{} is there already and is not overwritten: use that key, or name another file by `--output`",
+        .0.display()
+    )]
+    KeyFileExists(PathBuf),
     #[error(transparent)]
     Offer(#[from] OfferError),
     #[error(transparent)]

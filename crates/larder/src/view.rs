@@ -1,6 +1,7 @@
 //! What people see of a run: a live board on a terminal, plain lines elsewhere, and the summary.
 
 mod board;
+pub mod builders;
 pub(crate) mod check;
 pub(crate) mod gc;
 mod lines;

@@ -1,5 +1,6 @@
 //! From the configuration to the parts that work: the only file that knows concrete types.
 
+pub(crate) mod builders;
 pub(crate) mod caches;
 pub(crate) mod proxy;
 pub(crate) mod why;
@@ -211,7 +212,7 @@ pub(crate) async fn night(
     let source = FlakeSource::parse(flake.as_str())?;
     let leases = if publish { build_time_leases(config)? } else { None };
     let publisher = if publish { Some(publisher(config)?) } else { None };
-    let nix = nix(config, cancel).await?;
+    let (nix, builders) = builders::with_nix(config, cancel).await?;
     let database = Database::open(nix.layout())?;
     Ok(Night {
         nix,
@@ -224,6 +225,7 @@ pub(crate) async fn night(
         required: config.build.required_hosts.clone(),
         search_limit: config.build.search_limit,
         home: home(config),
+        builders,
         publisher,
         leases,
         clock: clock::now,

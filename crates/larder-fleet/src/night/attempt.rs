@@ -9,6 +9,7 @@ use super::{
     build::{self, BuildError, Realised, Work},
     evaluate::{self, Evaluated},
     progress::{Notice, Observer},
+    remote,
     report::Job,
     setup::{Night, NightError},
     source::WorkTree,
@@ -120,8 +121,10 @@ impl Attempts<'_> {
         let Live { observer, cancel } = &mut self.live;
         let night = self.night;
         let (limits, roots, log) = (night.limits, &*results, &*self.log);
-        let work = Work { limits, roots, log, observer: &mut **observer, cancel };
-        let realised = match build::realise(&night.nix, &night.database, &evaluated, work).await {
+        let observer = &mut **observer;
+        let work = Work { limits, roots, log, settings: &[], observer, cancel };
+        let nix = (&night.nix, &night.database);
+        let realised = match remote::realise(nix, night.builders.as_ref(), &evaluated, work).await {
             Ok(realised) => realised,
             Err(BuildError::Command(CommandError::Cancelled { .. })) => {
                 return Err(NightError::Cancelled);

@@ -15,7 +15,7 @@ use larder_formats::{
 use larder_nix::{
     command::{CancellationToken, CommandError},
     database::{Database, DatabaseError},
-    nix::Nix,
+    nix::{Nix, NixError},
 };
 
 use super::{
@@ -46,6 +46,9 @@ pub enum BuildError {
     /// What was built cannot be looked up.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// Nix says nothing of how it is set up, which decides what builders are for.
+    #[error(transparent)]
+    Nix(#[from] NixError),
 }
 
 /// What a run of Nix left.
@@ -100,7 +103,7 @@ pub(super) async fn realise(
     hosts: &[Evaluated],
     work: Work<'_>,
 ) -> Result<Realised, BuildError> {
-    let Work { limits, roots, log, observer, cancel } = work;
+    let Work { limits, roots, log, settings, observer, cancel } = work;
     if hosts.is_empty() {
         return Ok(Realised::default());
     }
@@ -112,6 +115,7 @@ pub(super) async fn realise(
         .args(["--realise", "--keep-going", "--log-format", "internal-json"])
         .args(["--max-jobs", &limits.max_jobs.to_string()])
         .args(["--cores", &limits.cores.to_string()])
+        .args(settings.iter().flat_map(|(name, value)| ["--option", name, value]))
         // Where everything builds, these roots bridge the time to the publication.
         .arg("--add-root")
         .arg(roots.join("result"))
@@ -128,6 +132,8 @@ pub(super) struct Work<'a> {
     pub limits: Limits,
     pub roots: &'a Path,
     pub log: &'a Path,
+    /// Settings of Nix, by name, that hold for this alone.
+    pub settings: &'a [(String, String)],
     pub observer: &'a mut dyn Observer,
     pub cancel: &'a CancellationToken,
 }

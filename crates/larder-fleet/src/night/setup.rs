@@ -20,6 +20,7 @@ use super::{
     update::UpdateError,
 };
 use crate::{
+    builders::Builders,
     host::HostName,
     ledger::{Ledger, LedgerError, PublishedLock},
 };
@@ -43,6 +44,8 @@ pub struct Night {
     pub required: Option<Vec<HostName>>,
     /// How much of the machine to take.
     pub limits: Limits,
+    /// Who builds besides; without any, Nix's own setting says.
+    pub builders: Option<Builders>,
     /// How many locks are evaluated at most to find out which input broke a host; with 0, none is.
     pub search_limit: u32,
     /// Where an updated lock goes. Without, it is only published.

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod build_plan;
 #[cfg(test)]
+mod builders;
+#[cfg(test)]
 mod durable;
 #[cfg(test)]
 mod flake_source;

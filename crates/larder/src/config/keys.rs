@@ -4,6 +4,7 @@
 //! come from this table, so none of them can name a key that the others don't. It deliberately does
 //! not know how a value is read.
 
+mod builders;
 mod caches;
 mod machine;
 mod night;
@@ -24,6 +25,8 @@ pub enum Section {
     Build,
     /// `[[schedule]]`, one for each
     Schedule,
+    /// `[[builder]]`, one for each machine that builds for this one
+    Builder,
     /// `[client]`
     Client,
     /// `[[cache]]`, one for each cache
@@ -38,11 +41,12 @@ pub enum Section {
 
 impl Section {
     /// All of them, in the order of the reference.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Top,
         Self::Serve,
         Self::Build,
         Self::Schedule,
+        Self::Builder,
         Self::Client,
         Self::Cache,
         Self::Push,
@@ -58,6 +62,7 @@ impl Section {
             Self::Serve => Some("serve"),
             Self::Build => Some("build"),
             Self::Schedule => Some("schedule"),
+            Self::Builder => Some("builder"),
             Self::Client => Some("client"),
             Self::Cache => Some("cache"),
             Self::Push => Some("push"),
@@ -69,7 +74,7 @@ impl Section {
     /// Whether the section may be there several times, each written `[[name]]`.
     #[must_use]
     pub fn is_repeated(self) -> bool {
-        matches!(self, Self::Cache | Self::Upstream | Self::Schedule)
+        matches!(self, Self::Schedule | Self::Builder | Self::Cache | Self::Upstream)
     }
 
     /// The line that a section begins with; none for the keys above the first section.
@@ -87,6 +92,7 @@ impl Section {
             Self::Serve => "under [serve]",
             Self::Build => "under [build]",
             Self::Schedule => "under [[schedule]]",
+            Self::Builder => "under [[builder]]",
             Self::Client => "under [client]",
             Self::Cache => "under [[cache]]",
             Self::Push => "under [push]",
@@ -105,6 +111,10 @@ impl Section {
             Self::Schedule => {
                 "When `larder serve` builds the fleet and publishes it. There may be several, each below a \
                  `[[schedule]]` of its own; one run at a time is under way."
+            }
+            Self::Builder => {
+                "A machine that builds for this one. There may be several, each below a `[[builder]]` of its own; of those \
+                 that answer, `larder build` tells Nix. Without any, Nix's own `builders` holds."
             }
             Self::Client => "Where `larder upgrade` gets this machine's system from.",
             Self::Cache => {
@@ -161,8 +171,9 @@ pub struct Key {
 
 /// Every key there is.
 pub fn all() -> impl Iterator<Item = &'static Key> {
-    let of_machines = machine::KEYS.iter().chain(night::KEYS).chain(schedule::KEYS);
-    of_machines.chain(caches::KEYS).chain(proxy::KEYS)
+    let nightly =
+        machine::KEYS.iter().chain(night::KEYS).chain(schedule::KEYS).chain(builders::KEYS);
+    nightly.chain(caches::KEYS).chain(proxy::KEYS)
 }
 
 /// The key of that name in that section.

@@ -6,6 +6,7 @@
 //! host is called are found out by what uses them.
 
 pub mod address;
+mod builders;
 mod caches;
 pub mod keys;
 pub mod problem;

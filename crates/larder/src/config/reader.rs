@@ -127,6 +127,11 @@ impl<'a, 'i> SectionReader<'_, 'a, 'i> {
         Some(list).filter(|list| !list.is_empty())
     }
 
+    /// Whether a key is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.value(name).is_some()
+    }
+
     /// Notes that a key is not there.
     fn miss(&mut self, name: &str) {
         if self.value(name).is_none() {

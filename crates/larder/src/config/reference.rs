@@ -76,8 +76,8 @@ pub fn reference() -> String {
          `larder init server` and `larder init client` write one to begin with, and \
          `larder config check` says everything that is wrong with one, each problem with its line \
          and a remedy. An unknown key is an error, so a slip of the pen never passes silently. Every \
-         key may be left out, but for the `name` and the `url` of a `[[cache]]`, the `name` and the `urls` of an \
-         `[[upstream]]`, and the `name` and the `at` of a `[[schedule]]`. Paths are absolute.\n\n\
+         key may be left out, but for the `name` of what may be there several times, and the `at` of a `[[schedule]]`, \
+         the `systems` of a `[[builder]]`, the `url` of a `[[cache]]` and the `urls` of an `[[upstream]]`. Paths are absolute.\n\n\
          Two complete files are at the end: [for a server](#a-server) and [for a client](#a-client).\n"
     );
     for section in Section::ALL {

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use larder_fleet::host::HostName;
+use larder_fleet::{builders::Builder, host::HostName};
 use larder_formats::signature::PublicKey;
 use larder_web::base_path::BasePath;
 
 use super::address::Listen;
+use super::builders;
 use super::caches::{self, CacheConfig, Push, ZSTD_LEVEL};
 use super::keys::Section;
 use super::problem::{ValueError, quoted};
@@ -43,6 +44,8 @@ pub struct Config {
     pub build: Build,
     /// Every `[[schedule]]`, in the order of the file.
     pub schedules: Vec<ScheduleConfig>,
+    /// Every `[[builder]]`, in the order of the file.
+    pub builders: Vec<Builder>,
     /// The section `[client]`.
     pub client: Client,
     /// Every `[[cache]]`, in the order of the file.
@@ -145,10 +148,11 @@ pub(super) fn read(document: &mut Document<'_, '_>) -> Config {
     let serve = serve(&mut document.section(Section::Serve));
     let build = build(&mut document.section(Section::Build), &state_dir);
     let schedules = schedule::read(document);
+    let builders = builders::read(document);
     let client = client(&mut document.section(Section::Client));
     let (caches, push) = caches::read(document);
     let proxy = proxy::read(document, &state_dir);
-    Config { state_dir, serve, build, schedules, client, caches, push, proxy }
+    Config { state_dir, serve, build, schedules, builders, client, caches, push, proxy }
 }
 
 fn serve(section: &mut SectionReader<'_, '_, '_>) -> Serve {

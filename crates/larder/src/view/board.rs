@@ -1,9 +1,6 @@
 //! The live board: a line for each host, and one for what is under way.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use larder_fleet::{
@@ -30,7 +27,8 @@ struct HostProgress {
     plan: BuildPlan,
     built: usize,
     fetched: usize,
-    building: BTreeSet<StorePath>,
+    /// What is being built, and where, if not here.
+    building: BTreeMap<StorePath, String>,
     finished: bool,
 }
 
@@ -101,7 +99,9 @@ impl Observer for Board {
                 }
                 self.set(host, summary::plan(plan));
             }
-            Notice::BuildStarted { derivation, .. } => self.update(|host| host.start(derivation)),
+            Notice::BuildStarted { derivation, machine } => {
+                self.update(|host| host.start(derivation, machine));
+            }
             Notice::BuildEnded(derivation) => self.update(|host| host.end(derivation)),
             Notice::FetchEnded(path) => self.update(|host| host.fetch(path)),
             Notice::BuildLine { derivation, line } => {
@@ -130,14 +130,14 @@ impl Drop for Board {
 }
 
 impl HostProgress {
-    fn start(&mut self, derivation: &StorePath) {
+    fn start(&mut self, derivation: &StorePath, machine: &str) {
         if self.plan.build.contains(derivation) {
-            self.building.insert(derivation.clone());
+            self.building.insert(derivation.clone(), plain(machine));
         }
     }
 
     fn end(&mut self, derivation: &StorePath) {
-        if self.building.remove(derivation) {
+        if self.building.remove(derivation).is_some() {
             self.built += 1;
         }
     }
@@ -152,7 +152,8 @@ impl HostProgress {
         if !self.plan.fetch.is_empty() {
             text.push_str(&format!("; {} of {} downloaded", self.fetched, self.plan.fetch.len()));
         }
-        let building: Vec<&str> = self.building.iter().map(lines::short).collect();
+        let building: Vec<String> =
+            self.building.iter().map(|(path, machine)| lines::placed(path, machine)).collect();
         if !building.is_empty() {
             text.push_str(&format!("; building {}", building.join(", ")));
         }
@@ -182,9 +183,9 @@ mod tests {
         let mut host = HostProgress::default();
         host.plan.build = [path("linux.drv"), path("system.drv")].into();
         host.plan.fetch = [path("glibc")].into();
-        host.start(&path("linux.drv"));
-        host.start(&path("of-another-host.drv"));
-        assert_eq!(host.text(), "0 built, 2 to go; 0 of 1 downloaded; building linux");
+        host.start(&path("linux.drv"), "opi01");
+        host.start(&path("of-another-host.drv"), "");
+        assert_eq!(host.text(), "0 built, 2 to go; 0 of 1 downloaded; building linux on opi01");
         host.end(&path("linux.drv"));
         host.end(&path("of-another-host.drv"));
         host.fetch(&path("glibc"));

@@ -29,17 +29,22 @@ pub(super) fn line(notice: Notice<'_>) -> Option<String> {
         Notice::Evaluated(host, plan) => format!("{host}: {}", summary::plan(plan)),
         Notice::Checked(host) => format!("{host}: evaluates"),
         Notice::EvaluationFailed(host, _) => format!("{host}: cannot be evaluated"),
-        Notice::BuildStarted { derivation, machine: "" } => {
-            format!("building {}", short(derivation))
-        }
         Notice::BuildStarted { derivation, machine } => {
-            format!("building {} on {machine}", short(derivation))
+            format!("building {}", placed(derivation, machine))
         }
         Notice::FetchStarted { path, from } => format!("downloading {} from {from}", short(path)),
         Notice::Message(text) => text.to_owned(),
         Notice::Done(host, outcome) => format!("{host}: {}", summary::outcome(outcome)),
         _ => return None,
     })
+}
+
+/// What is built, and where, if not here.
+pub(super) fn placed(derivation: &StorePath, machine: &str) -> String {
+    match machine {
+        "" => short(derivation).to_owned(),
+        machine => format!("{} on {machine}", short(derivation)),
+    }
 }
 
 /// A path as people speak of it: without the hash, and a derivation without its ending.

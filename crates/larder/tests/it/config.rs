@@ -1,5 +1,6 @@
 //! The configuration says everything that is wrong with a file, and its texts say what it reads.
 
+mod builders;
 mod caches;
 mod schedule;
 
@@ -27,6 +28,9 @@ fn least(section: Section) -> String {
     let cache = "[[cache]]\nname = \"least\"\nurl = \"/least\"\n";
     match section {
         Section::Cache => cache.to_owned(),
+        Section::Builder => {
+            "[[builder]]\nname = \"least\"\nsystems = [\"riscv64-linux\"]\n".to_owned()
+        }
         Section::Upstream => "[[upstream]]\nname = \"least\"\nurls = [\"/least\"]\n".to_owned(),
         Section::Schedule => "[[schedule]]\nname = \"least\"\nat = \"01:00\"\n".to_owned(),
         Section::Push => "[[cache]]\nname = \"main\"\nurl = \"/least\"\n[push]\n".to_owned(),

@@ -5,6 +5,10 @@ mod build;
 #[cfg(test)]
 mod build_server;
 #[cfg(test)]
+mod builders;
+#[cfg(test)]
+mod builders_view;
+#[cfg(test)]
 mod check;
 #[cfg(test)]
 mod commands;
@@ -22,6 +26,8 @@ mod nights;
 mod push;
 #[cfg(test)]
 mod queue;
+#[cfg(test)]
+mod remote_builder;
 #[cfg(test)]
 mod schedule;
 #[cfg(test)]
