@@ -6,6 +6,7 @@
 pub(crate) mod build;
 mod check;
 pub(crate) mod evaluate;
+mod guard;
 mod held;
 mod lock;
 mod plan;
@@ -17,9 +18,10 @@ mod run;
 pub(crate) mod source;
 mod update;
 
-pub use build::{BuildError, Limits};
+pub use build::{BuildError, Limits, Retry};
 pub use check::check;
 pub use evaluate::{Evaluated, LeftOut, Wanted};
+pub use guard::Bounds;
 pub use held::Held;
 pub use lock::{RunLock, RunLockError};
 pub use plan::BuildPlan;

@@ -18,7 +18,7 @@ use larder_cache::{
 use larder_fleet::{
     host::HostName,
     ledger::Ledger,
-    night::{FlakeSource, Limits, Night, Publisher, Wanted, ledger_file},
+    night::{Bounds, FlakeSource, Limits, Night, Publisher, Wanted, ledger_file},
     upgrade,
 };
 use larder_formats::signature::{PublicKey, SecretKey};
@@ -35,7 +35,7 @@ use larder_web::{
 
 use crate::{
     clock,
-    config::{Certificate, Config, Listen, REV_DIR, Server},
+    config::{self, ByteSize, Certificate, Config, Listen, REV_DIR, Server},
     environment, keys,
     report::Error,
 };
@@ -208,9 +208,20 @@ pub(crate) async fn night(
         source,
         hosts: config.build.hosts.clone().map_or(Wanted::All, Wanted::Configured),
         limits: Limits { max_jobs: config.build.max_jobs, cores: config.build.cores },
+        bounds: bounds(&config.build.bounds),
         publisher,
         clock: clock::now,
     })
+}
+
+fn bounds(configured: &config::Bounds) -> Bounds {
+    Bounds {
+        memory: configured.memory.map(ByteSize::bytes),
+        min_free_disk: configured.min_free_disk.bytes(),
+        time_limit: configured.time_limit,
+        host_time_limit: configured.host_time_limit,
+        first: configured.first.clone(),
+    }
 }
 
 fn publisher(config: &Config) -> Result<Publisher, Error> {

@@ -6,13 +6,17 @@ use larder_formats::{lock_file::InputChange, store_path::StorePath};
 use serde::Serialize;
 
 use super::{
+    build::Retry,
     evaluate::{Evaluated, LeftOut},
     held::Held,
     plan::BuildPlan,
     source::WorkTree,
     update::Update,
 };
-use crate::{host::HostName, ledger::Outcome};
+use crate::{
+    host::HostName,
+    ledger::{Outcome, Peak},
+};
 
 /// How a run ended.
 #[derive(Debug, Serialize)]
@@ -32,6 +36,10 @@ pub struct Report {
     pub built: usize,
     /// Paths downloaded.
     pub fetched: usize,
+    /// What was tried again.
+    pub retries: Vec<Retry>,
+    /// What took how much memory.
+    pub peaks: Vec<Peak>,
     /// The whole log of the build.
     pub log: Option<PathBuf>,
     /// The locked inputs' sources, where hosts were published.
@@ -97,6 +105,8 @@ impl Report {
             hosts: Vec::new(),
             built: 0,
             fetched: 0,
+            retries: Vec::new(),
+            peaks: Vec::new(),
             log: None,
             sources: Vec::new(),
         }

@@ -1,18 +1,22 @@
 //! One run, from the fetch to the publication.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use larder_formats::store_path::StorePath;
 use larder_nix::{
     command::{CancellationToken, CommandError},
     database::{Database, DatabaseError},
-    nix::{Nix, NixError},
+    nix::Nix,
 };
 
 use super::{
     build::{self, BuildError, Limits, Realised, Work},
-    evaluate::{self, Evaluated, Hosts, HostsError, Wanted},
+    evaluate::{self, Evaluated, EvaluationError, Hosts, HostsError, Wanted},
+    guard::{Bounds, Exceeded, Guard},
     lock::{RunLock, RunLockError},
     progress::{Notice, Observer},
     publish::{Common, Publisher},
@@ -42,6 +46,8 @@ pub struct Night {
     pub hosts: Wanted,
     /// How much of the machine to take.
     pub limits: Limits,
+    /// And how much of the rest.
+    pub bounds: Bounds,
     /// Publishes what built. Without, nothing is published and nothing noted in the ledger.
     pub publisher: Option<Publisher>,
     /// Reads the time.
@@ -146,6 +152,7 @@ impl Night {
         }
         let begin = |publisher: &Publisher| publisher.ledger.begin_run((self.clock)(), &self.flake);
         let run = self.publisher.as_ref().map(begin).transpose()?;
+        let guard = self.guard(observer, cancel).await?;
         let (tree, update) = self.prepare(options, observer, cancel).await?;
         let Hosts { hosts, left_out } =
             evaluate::hosts(&self.nix, &tree, &self.hosts, cancel).await?;
@@ -154,20 +161,22 @@ impl Night {
         let roots = self.fresh_folder(DERIVATIONS)?;
         let mut jobs = Vec::with_capacity(hosts.len());
         for host in hosts {
-            jobs.push(self.evaluate(&tree, host, &roots, (observer, cancel)).await?);
+            jobs.push(self.evaluate(&tree, host, (&roots, &guard), (observer, cancel)).await?);
         }
         let mut report = Report { left_out, ..Report::new(&tree, &update) };
         if options.dry_run {
             report.hosts = jobs.into_iter().map(HostReport::planned).collect();
             return Ok(report);
         }
-        let realised = self.realise(&jobs, &mut report, (observer, cancel)).await?;
+        let realised = self.realise(&jobs, (&mut report, &guard), (observer, cancel)).await?;
         for job in &jobs {
             let outcome = self.judge(job, &realised)?;
             observer.notice(Notice::Done(&job.host, &outcome));
             report.hosts.push(HostReport::done(job, outcome));
         }
+        report.peaks = guard.peaks();
         if let (Some(publisher), Some(run)) = (&self.publisher, run) {
+            publisher.ledger.record_peaks(run, &report.peaks)?;
             let sources = self.sources(&tree, observer, cancel).await;
             if let Err(error) = publisher.keep_sources(&self.nix, &sources, cancel).await {
                 observer.notice(Notice::Message(&error.to_string()));
@@ -209,14 +218,18 @@ impl Night {
         &self,
         tree: &WorkTree,
         host: HostName,
-        roots: &Path,
+        (roots, guard): (&Path, &Guard),
         (observer, cancel): (&mut dyn Observer, &CancellationToken),
     ) -> Result<Job, NightError> {
         observer.notice(Notice::Evaluating(&host));
         let link = roots.join(host.as_str());
-        let evaluated = match self.evaluate_and_root(tree, &host, &link, cancel).await {
+        let evaluated = match self.evaluate_and_root(tree, (&host, guard), &link, cancel).await {
             Ok(evaluated) => evaluated,
             Err(_) if cancel.is_cancelled() => return Err(NightError::Cancelled),
+            Err(EvaluationError::Bounds(Exceeded::Time(message))) => {
+                let state = Err(Outcome::Unfinished { message });
+                return Ok(Job { host, plan: None, state });
+            }
             Err(error) => {
                 let message = evaluate::reason(&error);
                 observer.notice(Notice::EvaluationFailed(&host, &message));
@@ -242,11 +255,11 @@ impl Night {
     async fn evaluate_and_root(
         &self,
         tree: &WorkTree,
-        host: &HostName,
+        (host, guard): (&HostName, &Guard),
         link: &Path,
         cancel: &CancellationToken,
-    ) -> Result<Evaluated, NixError> {
-        let evaluated = evaluate::host(&self.nix, tree, host, cancel).await?;
+    ) -> Result<Evaluated, EvaluationError> {
+        let evaluated = evaluate::host(&self.nix, tree, (host, Some(guard)), cancel).await?;
         evaluate::root(&self.nix, &evaluated.derivation, link, cancel).await?;
         Ok(evaluated)
     }
@@ -254,25 +267,39 @@ impl Night {
     async fn realise(
         &self,
         jobs: &[Job],
-        report: &mut Report,
+        (report, guard): (&mut Report, &Guard),
         (observer, cancel): (&mut dyn Observer, &CancellationToken),
     ) -> Result<Realised, NightError> {
         let evaluated: Vec<Evaluated> =
             jobs.iter().filter_map(|job| job.state.as_ref().ok().cloned()).collect();
         let log = self.new_log()?;
         let roots = self.state_dir.join(ROOTS);
-        let work = Work { limits: self.limits, roots: &roots, log: &log, observer, cancel };
+        let work = Work { limits: self.limits, guard, roots: &roots, log: &log, observer, cancel };
         match build::realise(&self.nix, &self.database, &evaluated, work).await {
             Ok(realised) => {
                 self.hold(&evaluated, observer, cancel).await?;
                 report.built = realised.built;
                 report.fetched = realised.fetched;
+                report.retries.extend(realised.retries.iter().cloned());
                 report.log = Some(log).filter(|log| log.exists());
                 Ok(realised)
             }
             Err(BuildError::Command(CommandError::Cancelled { .. })) => Err(NightError::Cancelled),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Watches over the run, with what is remembered of those before.
+    async fn guard(
+        &self,
+        observer: &mut dyn Observer,
+        cancel: &CancellationToken,
+    ) -> Result<Guard, NightError> {
+        let remembered = match &self.publisher {
+            Some(publisher) => publisher.ledger.peaks()?,
+            None => BTreeMap::new(),
+        };
+        Ok(Guard::begin(&self.nix, &self.bounds, remembered, (observer, cancel)).await)
     }
 
     /// Roots what was built until it is published. (Nix makes the roots it is asked for only where
@@ -303,8 +330,13 @@ impl Night {
             Ok(evaluated) => evaluated,
         };
         if !self.database.is_valid(&evaluated.output)? {
+            if let Some(message) = realised.unfinished.get(&job.host) {
+                return Ok(Outcome::Unfinished { message: message.clone() });
+            }
             let failures = build::failures_of(&self.database, evaluated, realised)?;
-            return Ok(Outcome::BuildFailed { failures, message: realised.errors.join("\n") });
+            let kind = realised.kind_for(&failures);
+            let message = realised.errors.join("\n");
+            return Ok(Outcome::BuildFailed { failures, message, kind });
         }
         let before = match &self.publisher {
             Some(publisher) => publisher.ledger.latest(&job.host)?,

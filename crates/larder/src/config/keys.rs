@@ -4,6 +4,7 @@
 //! come from this table, so none of them can name a key that the others don't. It deliberately does
 //! not know how a value is read.
 
+mod bounds;
 mod caches;
 mod machine;
 mod proxy;
@@ -150,7 +151,7 @@ pub struct Key {
 
 /// Every key there is.
 pub fn all() -> impl Iterator<Item = &'static Key> {
-    machine::KEYS.iter().chain(caches::KEYS).chain(proxy::KEYS)
+    machine::KEYS.iter().chain(bounds::KEYS).chain(caches::KEYS).chain(proxy::KEYS)
 }
 
 /// The key of that name in that section.
