@@ -37,9 +37,6 @@ const OFTEN: Duration = Duration::from_millis(100);
 const NOT_OURS: &str = "nix-daemon builds, and its memory is not Larder's to limit: `memory` limits the evaluation and \
      plans the order of builds. `MemoryMax=` on nix-daemon.service limits these";
 
-/// Below this, a peak says nothing that a plan could use.
-const WORTH_NOTING: u64 = 64 << 20;
-
 /// How much of the machine a run may take, beside its jobs and cores.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
@@ -196,10 +193,6 @@ impl Guard {
     /// Notes what something took.
     pub(super) fn measured(&self, name: &str, bytes: u64, how: Measured) {
         let mut measured = self.lock();
-        // What died would be forgotten else, where it is small only for having been killed early.
-        if bytes < WORTH_NOTING && how == Measured::Sampled {
-            return;
-        }
         let peak = Peak { name: name.to_owned(), bytes, how };
         let before = measured.entry(name.to_owned()).or_insert_with(|| peak.clone());
         if before.bytes < bytes {

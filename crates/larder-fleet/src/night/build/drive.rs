@@ -36,6 +36,9 @@ use crate::{
     },
 };
 
+/// Below this, what a build took says nothing that a plan could use.
+const WORTH_NOTING: u64 = 64 << 20;
+
 /// How to realise.
 pub(crate) struct Work<'a> {
     pub limits: Limits,
@@ -284,8 +287,10 @@ impl Drive<'_> {
     fn kinds(&self, left: &Left) -> BTreeMap<StorePath, FailureKind> {
         let was_stopped = left.stop.is_some() || left.nix_was_killed;
         let failed = left.realised.failed.iter();
-        let failed: Vec<_> =
-            failed.filter(|(path, _)| !was_stopped || left.said.contains_key(*path)).collect();
+        let is_named = |path: &StorePath| {
+            left.said.get(path).is_some_and(|said| said.contains(&path.to_string()))
+        };
+        let failed: Vec<_> = failed.filter(|(path, _)| !was_stopped || is_named(path)).collect();
         let logs: Vec<String> = failed.iter().map(|(_, failed)| failed.lines.join("\n")).collect();
         let evidence = failed.iter().zip(&logs).map(|((path, _), log)| Evidence {
             said: left.said.get(*path).map_or("", String::as_str),
@@ -302,6 +307,9 @@ impl Drive<'_> {
     fn note_peaks(&self, left: &Left, kinds: &BTreeMap<StorePath, FailureKind>) {
         for (build, bytes) in &left.seen.peaks {
             let died = matches!(kinds.get(build), Some(FailureKind::Memory { .. }));
+            if *bytes < WORTH_NOTING && !died {
+                continue;
+            }
             let how = if died { Measured::Died } else { Measured::Sampled };
             self.work.guard.measured(PackageName::of(build).name, *bytes, how);
         }
@@ -358,13 +366,17 @@ impl Drive<'_> {
     }
 
     fn add(&mut self, left: Left, kinds: BTreeMap<StorePath, FailureKind>) {
-        let Left { realised, seen, .. } = left;
+        let Left { realised, seen, stop, .. } = left;
         self.realised.built += realised.built;
         self.realised.fetched += realised.fetched;
         self.realised.unfetched.extend(realised.unfetched);
-        let errors = realised.errors.into_iter().filter(|one| !self.realised.errors.contains(one));
-        let errors: Vec<String> = errors.collect();
-        self.realised.errors.extend(errors);
+        // That Nix was interrupted is no news where we did it.
+        let is_about = |error: &str| kinds.keys().any(|path| error.contains(&path.to_string()));
+        for error in realised.errors {
+            if (stop.is_none() || is_about(&error)) && !self.realised.errors.contains(&error) {
+                self.realised.errors.push(error);
+            }
+        }
         for (path, mut failed) in realised.failed {
             if let Some(kind) = kinds.get(&path) {
                 failed.kind = *kind;

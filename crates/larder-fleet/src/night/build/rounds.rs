@@ -16,7 +16,7 @@ use super::Limits;
 use crate::ledger::FailureKind;
 
 /// How long to wait before each further try after a failure of the network or the disk.
-const PAUSES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(15)];
+const PAUSES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
 
 /// How often a run collects garbage to have room again.
 const COLLECTIONS: u32 = 3;

@@ -59,7 +59,7 @@ impl Drive<'_> {
         self.work.observer.notice(Notice::Message(&format!("garbage collected: {freed} freed")));
         if !self.rounds.collected(after >= floor) {
             let text = format!(
-                "stopped: the disk is nearly full: {}, and there is no more garbage to collect. \
+                "stopped: the disk is nearly full: {}, and collecting garbage did not help. \
                  What was built is kept. Make room, or lower `min-free-disk` under [build]",
                 room(after, floor)
             );
