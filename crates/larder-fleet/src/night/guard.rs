@@ -63,6 +63,8 @@ pub(crate) struct Guard {
     daemon: Option<Daemon>,
     remembered: BTreeMap<String, u64>,
     measured: Mutex<BTreeMap<String, Peak>>,
+    /// How many names for roots were given away.
+    roots: AtomicU32,
 }
 
 /// The daemon, as far as it can be seen.
@@ -117,6 +119,7 @@ impl Guard {
             daemon,
             remembered,
             measured: Mutex::default(),
+            roots: AtomicU32::new(0),
         }
     }
 
@@ -173,6 +176,11 @@ impl Guard {
             (Some(_), Some(_)) => "the kernel's counter of nix-daemon's control group",
             (_, None) => "what was said of it: no control group's counter can be read here",
         }
+    }
+
+    /// A name for roots that no other of this run have.
+    pub(super) fn name_for_roots(&self) -> String {
+        format!("kept-{}", self.roots.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The most that a package was seen to take in the runs before.

@@ -140,9 +140,7 @@ fn is_alone(folder: &Path) -> bool {
 fn move_into_subgroup(folder: &Path) -> Result<(), NoGroup> {
     let below = folder.join(SUPERVISOR);
     match fs::create_dir(&below) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(refused(&below)(error));
-        }
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(refused(&below)(error)),
         _ => write(&below.join("cgroup.procs"), std::process::id()),
     }
 }

@@ -68,7 +68,6 @@ pub(crate) async fn realise<'a>(
         times: HostTimes { limit: work.guard.bounds().host_time_limit, ..HostTimes::default() },
         rounds: Rounds::new(work.limits, hosts.len(), VecDeque::new()),
         realised: Realised::default(),
-        kept: 0,
         work,
     };
     let first = drive.first().await?;
@@ -86,8 +85,6 @@ struct Drive<'a> {
     times: HostTimes,
     rounds: Rounds,
     realised: Realised,
-    /// How many folders of roots were made.
-    kept: usize,
     work: Work<'a>,
 }
 
@@ -228,18 +225,16 @@ impl Drive<'_> {
         if self.times.limit.is_none() {
             return;
         }
-        let open = self.rounds.open();
-        let own = open.iter().filter_map(|host| {
-            let others: Vec<_> = open.iter().filter(|other| *other != host).collect();
-            let is_own = |path: &&StorePath| {
-                let reaches = |other: &&Host| {
-                    self.closures.get(**other).is_some_and(|all| all.contains(*path))
-                };
-                !others.iter().any(|other| reaches(other))
-            };
-            Some((*host, self.closures.get(*host)?.iter().filter(is_own).cloned().collect()))
-        });
-        self.times.own = own.collect();
+        let mut needed_by: BTreeMap<&StorePath, usize> = BTreeMap::new();
+        let open = || {
+            self.rounds.open().iter().filter_map(|host| Some((*host, self.closures.get(*host)?)))
+        };
+        for (_, closure) in open() {
+            closure.iter().for_each(|path| *needed_by.entry(path).or_default() += 1);
+        }
+        let is_own = |path: &&StorePath| needed_by.get(path) == Some(&1);
+        let own = |closure: &BTreeSet<StorePath>| closure.iter().filter(is_own).cloned().collect();
+        self.times.own = open().map(|(host, closure)| (host, own(closure))).collect();
     }
 
     /// Judges a run of Nix, and adds it to what there is.
@@ -273,6 +268,10 @@ impl Drive<'_> {
         self.note_retries(round, &ended);
         if let Some(stop) = &left.stop {
             self.note_stop(stop);
+        }
+        if left.nix_was_killed {
+            let text = "Nix itself was killed, as when there is no memory left";
+            self.work.observer.notice(Notice::Message(text));
         }
         self.rounds.learn(round, &ended);
         let outputs = left.outputs.clone();

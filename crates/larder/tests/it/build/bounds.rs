@@ -25,27 +25,25 @@ fn outcome(report: &Value, name: &str) -> String {
 
 #[test]
 fn at_the_end_of_the_night_what_is_done_is_published_and_the_rest_goes_on_the_next_time() {
-    for version in [NixVersion::V2_34] {
-        let bounds = "max-jobs = 2\ntime-limit = \"15s\"";
-        let (mut server, fleet) = SmallFleet::with_server(version, bounds);
-        let beta = format!("{} {WAIT}", counted("beta"));
-        let _ = fleet.set_hosts(&[("alpha", &counted("alpha")), ("beta", &beta)]);
-        let built = server.build(&["--json"]);
-        assert_eq!(built.code(), 3, "{built}");
-        let report = BuildServer::report(&built);
-        assert_eq!(outcome(&report, "alpha"), "built", "{built}");
-        assert_eq!(outcome(&report, "beta"), "unfinished", "{built}");
-        assert!(built.stdout.contains("`time-limit` under [build]"), "{built}");
-        assert!(server.rev("alpha").is_some() && server.rev("beta").is_none());
-        assert_eq!(server.processes(), []);
-        server.open_gate();
-        server.set("");
-        let _ = server.build(&[]).success();
-        assert!(server.rev("beta").is_some());
-        let mut tried = tried(&server);
-        tried.sort();
-        assert_eq!(tried, ["alpha", "beta", "beta"], "what was done is not built again");
-    }
+    let bounds = "max-jobs = 2\ntime-limit = \"15s\"";
+    let (mut server, fleet) = SmallFleet::with_server(NixVersion::V2_34, bounds);
+    let beta = format!("{} {WAIT}", counted("beta"));
+    let _ = fleet.set_hosts(&[("alpha", &counted("alpha")), ("beta", &beta)]);
+    let built = server.build(&["--json"]);
+    assert_eq!(built.code(), 3, "{built}");
+    let report = BuildServer::report(&built);
+    assert_eq!(outcome(&report, "alpha"), "built", "{built}");
+    assert_eq!(outcome(&report, "beta"), "unfinished", "{built}");
+    assert!(built.stdout.contains("`time-limit` under [build]"), "{built}");
+    assert!(server.rev("alpha").is_some() && server.rev("beta").is_none());
+    assert_eq!(server.processes(), []);
+    server.open_gate();
+    server.set("");
+    let _ = server.build(&[]).success();
+    assert!(server.rev("beta").is_some());
+    let mut tried = tried(&server);
+    tried.sort();
+    assert_eq!(tried, ["alpha", "beta", "beta"], "what was done is not built again");
 }
 
 #[test]
@@ -75,41 +73,39 @@ fn hosts_that_are_to_be_first_are() {
 
 #[test]
 fn a_download_that_fails_once_is_tried_again_and_one_that_always_does_is_transient() {
-    for version in [NixVersion::V2_34] {
-        let (server, fleet) = SmallFleet::with_server(version, "");
-        let download = |name: &str, script: &str| {
-            format!(
-                "derivation {{ name = \"{name}\"; system = \"{system}\"; builder = \"{busybox}\"; \
-                 args = [ \"sh\" \"-euc\" \"echo {name} >> {gate}/tries; {script}\" ]; \
-                 outputHash = \"{hash}\"; outputHashAlgo = \"sha256\"; outputHashMode = \"flat\"; \
-                 server = \"{gate}\"; }}",
-                system = larder_testkit::nix::system(),
-                busybox = larder_testkit::nix::busybox().display(),
-                gate = server.gate().display(),
-                // Of \"content\\n\".
-                hash = "434728a410a78f56fc1b5899c3593436e61ab0c731e9072d95e96db290205e53",
-            )
-        };
-        let once = format!(
-            "if [ ! -e {g}/once ]; then echo > {g}/once; exit 7; fi; echo content > $out",
-            g = server.gate().display()
-        );
-        let _ = fleet.write_hosts(&format!(
-            "alpha = make \"nixos-system\" \"echo ${{{}}} > $out\";\n\
-             beta = make \"nixos-system\" \"echo ${{{}}} > $out\";\n",
-            download("once", &once),
-            download("never", "exit 7"),
-        ));
-        let built = server.build(&["--json"]);
-        let report = BuildServer::report(&built);
-        assert_eq!(outcome(&report, "alpha"), "built", "{built}");
-        assert_eq!(outcome(&report, "beta"), "build-failed", "{built}");
-        let beta = &report["hosts"][1]["outcome"];
-        assert_eq!(beta["kind"]["of"], "transient", "{built}");
-        assert_eq!(beta["failures"][0]["kind"]["of"], "transient", "{built}");
-        let count = |name: &str| tried(&server).iter().filter(|tried| *tried == name).count();
-        assert_eq!((count("once"), count("never")), (2, 3), "{built}");
-    }
+    let (server, fleet) = SmallFleet::with_server(NixVersion::V2_34, "");
+    let download = |name: &str, script: &str| {
+        format!(
+            "derivation {{ name = \"{name}\"; system = \"{system}\"; builder = \"{busybox}\"; \
+             args = [ \"sh\" \"-euc\" \"echo {name} >> {gate}/tries; {script}\" ]; \
+             outputHash = \"{hash}\"; outputHashAlgo = \"sha256\"; outputHashMode = \"flat\"; \
+             server = \"{gate}\"; }}",
+            system = larder_testkit::nix::system(),
+            busybox = larder_testkit::nix::busybox().display(),
+            gate = server.gate().display(),
+            // Of \"content\\n\".
+            hash = "434728a410a78f56fc1b5899c3593436e61ab0c731e9072d95e96db290205e53",
+        )
+    };
+    let once = format!(
+        "if [ ! -e {g}/once ]; then echo > {g}/once; exit 7; fi; echo content > $out",
+        g = server.gate().display()
+    );
+    let _ = fleet.write_hosts(&format!(
+        "alpha = make \"nixos-system\" \"echo ${{{}}} > $out\";\n\
+         beta = make \"nixos-system\" \"echo ${{{}}} > $out\";\n",
+        download("once", &once),
+        download("never", "exit 7"),
+    ));
+    let built = server.build(&["--json"]);
+    let report = BuildServer::report(&built);
+    assert_eq!(outcome(&report, "alpha"), "built", "{built}");
+    assert_eq!(outcome(&report, "beta"), "build-failed", "{built}");
+    let beta = &report["hosts"][1]["outcome"];
+    assert_eq!(beta["kind"]["of"], "transient", "{built}");
+    assert_eq!(beta["failures"][0]["kind"]["of"], "transient", "{built}");
+    let count = |name: &str| tried(&server).iter().filter(|tried| *tried == name).count();
+    assert_eq!((count("once"), count("never")), (2, 3), "{built}");
 }
 
 /// Runs `larder build` with its store on a disk of so many megabytes, of which garbage takes some.

@@ -26,8 +26,7 @@ impl Drive<'_> {
             }
         }
         for some in there.chunks(ROOTS_AT_ONCE) {
-            self.kept += 1;
-            let root = self.work.roots.join(format!("kept-{}", self.kept));
+            let root = self.work.roots.join(self.work.guard.name_for_roots());
             let command = self.nix.command("nix-store").arg("--realise").args(some);
             let command = command.arg("--add-root").arg(root).arg("--indirect");
             match command.output(self.work.cancel).await {
