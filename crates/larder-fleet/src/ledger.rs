@@ -6,6 +6,7 @@
 
 mod held;
 mod locks;
+mod peaks;
 
 use std::{
     path::{Path, PathBuf},
@@ -18,12 +19,19 @@ use larder_formats::envelope::Envelope;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-pub use self::{held::Held, locks::PublishedLock};
+pub use self::{
+    held::Held,
+    locks::PublishedLock,
+    peaks::{Measured, Peak},
+};
 use crate::{host::HostName, revision::Revision};
 
 /// Forward-only. The file's `user_version` says how many of these it has had.
-const MIGRATIONS: &[&str] =
-    &[include_str!("ledger/0001-runs-and-revisions.sql"), include_str!("ledger/0002-locks.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("ledger/0001-runs-and-revisions.sql"),
+    include_str!("ledger/0002-locks.sql"),
+    include_str!("ledger/0003-peaks.sql"),
+];
 
 /// How long to wait for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -88,6 +96,14 @@ pub enum Outcome {
         failures: Vec<Failure>,
         /// What Nix said about it.
         message: String,
+        /// What it failed of, all in all: the worst of its failures.
+        #[serde(default)]
+        kind: FailureKind,
+    },
+    /// A time limit ended the run for the host before its system was built, or there was no room to go on.
+    Unfinished {
+        /// Which limit, and what to do.
+        message: String,
     },
     /// The system was built, but could not be published.
     NotPublished {
@@ -104,6 +120,30 @@ pub struct Failure {
     pub derivation: String,
     /// The last lines of its log.
     pub last_lines: Vec<String>,
+    /// What it failed of.
+    #[serde(default)]
+    pub kind: FailureKind,
+    /// The most memory it was seen to take, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak: Option<u64>,
+}
+
+/// What a derivation failed of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "of")]
+pub enum FailureKind {
+    /// Its own fault, or that of what it is made from.
+    #[default]
+    Itself,
+    /// There was not enough memory for it, even alone.
+    Memory {
+        /// Whether that was inferred from how it ended, and not told by the kernel.
+        inferred: bool,
+    },
+    /// The network or a full disk, which says nothing of what it is made from.
+    Transient,
+    /// It took longer than Nix lets a build take.
+    TimedOut,
 }
 
 impl Outcome {

@@ -12,6 +12,7 @@ use std::{
     ffi::{OsStr, OsString},
     io,
     path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU32},
 };
 
 pub use conversation::Conversation;
@@ -27,6 +28,8 @@ pub struct Invocation {
     removed: Vec<OsString>,
     folder: Option<PathBuf>,
     log: Option<PathBuf>,
+    expendable: Option<PathBuf>,
+    started: Option<Arc<AtomicU32>>,
 }
 
 /// A program could not be run, or did not do what it was run for.
@@ -74,6 +77,8 @@ impl Invocation {
             removed: Vec::new(),
             folder: None,
             log: None,
+            expendable: None,
+            started: None,
         }
     }
 
@@ -151,6 +156,21 @@ impl Invocation {
     #[must_use]
     pub fn log(mut self, file: impl AsRef<Path>) -> Self {
         self.log = Some(file.as_ref().to_owned());
+        self
+    }
+
+    /// Where memory runs out, the kernel is to take this program and what it starts before others. It is moved
+    /// into a control group before it begins, by the group's `cgroup.procs`, where one is given.
+    #[must_use]
+    pub fn expendable(mut self, door: Option<&Path>) -> Self {
+        self.expendable = Some(door.unwrap_or(Path::new("/dev/null")).to_owned());
+        self
+    }
+
+    /// Tells the number of the process, once it is started.
+    #[must_use]
+    pub fn tell_start(mut self, started: Arc<AtomicU32>) -> Self {
+        self.started = Some(started);
         self
     }
 

@@ -5,14 +5,18 @@
 
 pub mod build_log;
 pub mod caches;
+pub mod cgroup;
 pub mod command;
 pub mod contents;
+pub mod daemon;
 pub mod database;
 pub mod derivations;
 pub mod dump;
 pub mod files;
+pub mod kernel_log;
 pub mod layout;
 pub mod nix;
+pub mod processes;
 pub mod read_ahead;
 pub mod remembered;
 pub mod settings;

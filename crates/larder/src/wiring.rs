@@ -19,7 +19,9 @@ use larder_cache::{
 use larder_fleet::{
     host::HostName,
     ledger::Ledger,
-    night::{BuildTimeLeases, FlakeSource, Home, Limits, Night, Publisher, Wanted, ledger_file},
+    night::{
+        Bounds, BuildTimeLeases, FlakeSource, Home, Limits, Night, Publisher, Wanted, ledger_file,
+    },
     upgrade,
 };
 use larder_formats::signature::{PublicKey, SecretKey};
@@ -36,7 +38,7 @@ use larder_web::{
 
 use crate::{
     clock,
-    config::{Certificate, Config, Listen, REV_DIR, Server},
+    config::{self, ByteSize, Certificate, Config, Listen, REV_DIR, Server},
     environment, keys,
     report::Error,
 };
@@ -226,6 +228,7 @@ pub(crate) async fn night(
         search_limit: config.build.search_limit,
         home: home(config),
         builders,
+        bounds: bounds(&config.build.bounds),
         publisher,
         leases,
         clock: clock::now,
@@ -244,6 +247,16 @@ fn build_time_leases(config: &Config) -> Result<Option<BuildTimeLeases>, Error> 
     }
     let trusted_upstream_keys = config.push.trusted_upstream_keys.clone();
     Ok(Some(BuildTimeLeases { pins: built_pins(config)?, trusted_upstream_keys }))
+}
+
+fn bounds(configured: &config::Bounds) -> Bounds {
+    Bounds {
+        memory: configured.memory.map(ByteSize::bytes),
+        min_free_disk: configured.min_free_disk.bytes(),
+        time_limit: configured.time_limit,
+        host_time_limit: configured.host_time_limit,
+        first: configured.first.clone(),
+    }
 }
 
 fn publisher(config: &Config) -> Result<Publisher, Error> {

@@ -6,8 +6,9 @@ use larder_formats::lock_file::LockFile;
 use larder_nix::command::{CancellationToken, CommandError};
 
 use super::{
-    build::{self, BuildError, Realised, Work},
-    evaluate::{self, Evaluated},
+    build::{self, BuildError, Realised, Retry, Work},
+    evaluate::{self, Evaluated, EvaluationError},
+    guard::{Exceeded, Guard},
     progress::{Notice, Observer},
     remote,
     report::Job,
@@ -37,6 +38,8 @@ pub(super) struct Attempts<'a> {
     pub night: &'a Night,
     pub tree: &'a WorkTree,
     pub live: Live<'a>,
+    /// What holds all of them to the machine's bounds.
+    pub guard: &'a Guard,
     /// Where the logs of all builds go.
     pub log: PathBuf,
     /// The folder of the roots that hold for the length of the run.
@@ -47,6 +50,8 @@ pub(super) struct Attempts<'a> {
     pub built: usize,
     /// Paths downloaded so far.
     pub fetched: usize,
+    /// What was tried again so far.
+    pub retries: Vec<Retry>,
 }
 
 impl Attempts<'_> {
@@ -78,14 +83,19 @@ impl Attempts<'_> {
         observer.notice(Notice::Evaluating(&host));
         let nix = &self.night.nix;
         let evaluated = async {
-            let evaluated = evaluate::host(nix, self.tree, &host, cancel).await?;
+            let within = (&host, Some(self.guard));
+            let evaluated = evaluate::host(nix, self.tree, within, cancel).await?;
             let link = roots.join(host.as_str());
             evaluate::root(nix, &evaluated.derivation, &link, cancel).await?;
-            Ok(evaluated)
+            Ok::<_, EvaluationError>(evaluated)
         };
         let evaluated = match evaluated.await {
             Ok(evaluated) => evaluated,
             Err(_) if cancel.is_cancelled() => return Err(NightError::Cancelled),
+            Err(EvaluationError::Bounds(Exceeded::Time(message))) => {
+                let state = Err(Outcome::Unfinished { message });
+                return Ok(Job { host, plan: None, state });
+            }
             Err(error) => {
                 let message = evaluate::reason(&error);
                 observer.notice(Notice::EvaluationFailed(&host, &message));
@@ -122,7 +132,8 @@ impl Attempts<'_> {
         let night = self.night;
         let (limits, roots, log) = (night.limits, &*results, &*self.log);
         let observer = &mut **observer;
-        let work = Work { limits, roots, log, settings: &[], observer, cancel };
+        let guard = self.guard;
+        let work = Work { limits, guard, roots, log, settings: &[], observer, cancel };
         let nix = (&night.nix, &night.database);
         let realised = match remote::realise(nix, night.builders.as_ref(), &evaluated, work).await {
             Ok(realised) => realised,
@@ -134,6 +145,7 @@ impl Attempts<'_> {
         self.hold(&evaluated).await?;
         self.built += realised.built;
         self.fetched += realised.fetched;
+        self.retries.extend(realised.retries.iter().cloned());
         let judge = |job: Job| Ok((self.night.judge(&job, &realised)?, job));
         let hosts = jobs.into_iter().map(judge).map(|it| it.map(|(outcome, job)| (job, outcome)));
         Ok(Attempt { lock, hosts: hosts.collect::<Result<_, NightError>>()? })
@@ -166,8 +178,13 @@ impl Night {
             Ok(evaluated) => evaluated,
         };
         if !self.database.is_valid(&evaluated.output)? {
+            if let Some(message) = realised.unfinished.get(&job.host) {
+                return Ok(Outcome::Unfinished { message: message.clone() });
+            }
             let failures = build::failures_of(&self.database, evaluated, realised)?;
-            return Ok(Outcome::BuildFailed { failures, message: realised.errors.join("\n") });
+            let kind = realised.kind_for(&failures);
+            let message = realised.errors.join("\n");
+            return Ok(Outcome::BuildFailed { failures, message, kind });
         }
         let before = match &self.publisher {
             Some(publisher) => publisher.ledger.latest(&job.host)?,

@@ -36,7 +36,7 @@ pub async fn check(
     let evaluations = hosts.into_iter().map(|host| {
         let tree = &tree;
         async move {
-            let evaluated = evaluate::host(nix, tree, &host, cancel).await;
+            let evaluated = evaluate::host(nix, tree, (&host, None), cancel).await;
             (host, evaluated)
         }
     });

@@ -8,7 +8,10 @@ use larder_nix::{
     nix::{Nix, NixError},
 };
 
-use super::source::WorkTree;
+use super::{
+    guard::{Exceeded, Guard},
+    source::WorkTree,
+};
 use crate::host::HostName;
 
 /// What is asked of a host. Its system type is that of the machine it is for, which is not the
@@ -149,19 +152,40 @@ fn select(names: &[String], wanted: &Wanted) -> Result<Hosts, HostsError> {
     Ok(found)
 }
 
-/// Evaluates one host to its derivation, purely, as `nix build` would.
+/// A host could not be evaluated.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EvaluationError {
+    /// Nix could not do it.
+    #[error(transparent)]
+    Nix(#[from] NixError),
+    /// The run's own limits ended it.
+    #[error(transparent)]
+    Bounds(#[from] Exceeded),
+}
+
+impl From<CommandError> for EvaluationError {
+    fn from(error: CommandError) -> Self {
+        Self::Nix(error.into())
+    }
+}
+
+/// Evaluates one host to its derivation, purely, as `nix build` would; within the bounds of a run, where it is
+/// one's.
 pub(super) async fn host(
     nix: &Nix,
     tree: &WorkTree,
-    host: &HostName,
+    (host, guard): (&HostName, Option<&Guard>),
     cancel: &CancellationToken,
-) -> Result<Evaluated, NixError> {
+) -> Result<Evaluated, EvaluationError> {
     // A name's characters are such that quotes keep it one attribute.
     let command = nix
         .command("nix")
         .args(["eval", "--json", "--no-write-lock-file", "--apply", SYSTEM])
         .arg(format!("{}#nixosConfigurations.\"{host}\"", tree.reference));
-    let output = command.output(cancel).await?;
+    let output = match guard {
+        Some(guard) => guard.evaluate(&command, host, cancel).await??,
+        None => command.output(cancel).await?,
+    };
     let found: Found =
         serde_json::from_slice(&output.stdout).map_err(|_| answer(&command, &output.text()))?;
     let store_dir = &nix.layout().store_dir;
@@ -199,9 +223,11 @@ pub(crate) async fn root(
 }
 
 /// Why a host could not be evaluated: what Nix said, without our command line before it.
-pub(super) fn reason(error: &NixError) -> String {
+pub(super) fn reason(error: &EvaluationError) -> String {
     match error {
-        NixError::Command(CommandError::Failed { message, .. }) => message.clone(),
+        EvaluationError::Nix(NixError::Command(CommandError::Failed { message, .. })) => {
+            message.clone()
+        }
         other => other.to_string(),
     }
 }

@@ -201,7 +201,7 @@ impl Searching<'_> {
         let mut messages = Vec::new();
         for (_, outcome) in self.first.hosts.iter().filter(|(job, _)| hosts.contains(&job.host)) {
             match outcome {
-                Outcome::BuildFailed { failures, message } => {
+                Outcome::BuildFailed { failures, message, .. } => {
                     let lasting = failures.iter().filter(|failure| cause::is_lasting(failure));
                     all.extend(lasting.map(|one| (one.derivation.clone(), one.clone())));
                     if failures.is_empty() {
@@ -244,9 +244,9 @@ fn bad(attempt: &Attempt) -> BTreeSet<StorePath> {
 fn passing<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Option<String> {
     outcomes.filter(|outcome| !outcome.is_good() && !cause::is_to_blame(outcome)).find_map(
         |outcome| match outcome {
-            Outcome::EvaluationFailed { message } | Outcome::BuildFailed { message, .. } => {
-                Some(message.clone())
-            }
+            Outcome::EvaluationFailed { message }
+            | Outcome::BuildFailed { message, .. }
+            | Outcome::Unfinished { message } => Some(message.clone()),
             _ => None,
         },
     )

@@ -22,16 +22,16 @@ const NOT_THE_BUILDS: [&str; 4] =
     ["No space left on device", "is required to build", "Required system: ", "Required features: "];
 
 /// Realises all these hosts, with the builders that answer, if any are configured.
-pub(super) async fn realise(
-    (nix, database): (&Nix, &Database),
+pub(super) async fn realise<'a>(
+    (nix, database): (&'a Nix, &'a Database),
     builders: Option<&Builders>,
-    hosts: &[Evaluated],
-    work: Work<'_>,
+    hosts: &'a [Evaluated],
+    work: Work<'a>,
 ) -> Result<Realised, BuildError> {
     let Some(builders) = builders.filter(|_| !hosts.is_empty()) else {
         return build::realise(nix, database, hosts, work).await;
     };
-    let Work { limits, roots, log, observer, cancel, .. } = work;
+    let Work { limits, guard, roots, log, observer, cancel, .. } = work;
     let mut watch = Watch::begin(builders, nix, observer, cancel).await?;
     let shared = Shared::new(observer, watch.names());
     let mut all = Realised::default();
@@ -39,7 +39,7 @@ pub(super) async fn realise(
     for _ in 0..=builders.all.len() {
         let settings = watch.settings();
         let (observer, mut teller) = (&mut &shared, &shared);
-        let work = Work { limits, roots, log, settings: &settings, observer, cancel };
+        let work = Work { limits, guard, roots, log, settings: &settings, observer, cancel };
         let realised = tokio::select! {
             realised = build::realise(nix, database, hosts, work) => realised?,
             never = watch.keep(&mut teller, cancel) => never,
@@ -50,7 +50,7 @@ pub(super) async fn realise(
             let told = watch.is_worth_another_try(&machine, by_itself, (&mut teller, cancel));
             again |= told.await && watch.has_another(&machine, limits.max_jobs > 0);
         }
-        if !again || cancel.is_cancelled() {
+        if !again || !all.unfinished.is_empty() || cancel.is_cancelled() {
             break;
         }
         watch.forgive();
@@ -61,9 +61,9 @@ pub(super) async fn realise(
 /// The machines on which something failed, and whether all that failed there failed by its own doing.
 fn failed_away(realised: &Realised, shared: &Shared<'_>) -> BTreeMap<String, bool> {
     let mut machines = BTreeMap::new();
-    for (derivation, lines) in &realised.failed {
+    for (derivation, failed) in &realised.failed {
         if let Some(machine) = shared.machine(derivation).filter(|machine| !machine.is_empty()) {
-            let by_itself = failed_by_itself(derivation, lines, &realised.errors);
+            let by_itself = failed_by_itself(derivation, &failed.lines, &realised.errors);
             machines.entry(machine).and_modify(|all| *all &= by_itself).or_insert(by_itself);
         }
     }
@@ -81,13 +81,14 @@ fn failed_by_itself(derivation: &StorePath, lines: &[String], errors: &[String])
 
 /// What both came to: failed is what still is not there.
 fn after(before: Realised, now: Realised, database: &Database) -> Result<Realised, DatabaseError> {
-    let mut all =
-        Realised { built: before.built + now.built, fetched: before.fetched + now.fetched, ..now };
-    for (derivation, lines) in before.failed {
+    let retries = before.retries.into_iter().chain(now.retries).collect();
+    let (built, fetched) = (before.built + now.built, before.fetched + now.fetched);
+    let mut all = Realised { built, fetched, retries, ..now };
+    for (derivation, failed) in before.failed {
         let mut outputs = database.outputs(&derivation)?.into_values();
         let valid = outputs.try_fold(true, |all, output| Ok(all && database.is_valid(&output)?))?;
         if !valid {
-            all.failed.entry(derivation).or_insert(lines);
+            all.failed.entry(derivation).or_insert(failed);
         }
     }
     Ok(all)

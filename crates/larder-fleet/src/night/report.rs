@@ -6,6 +6,7 @@ use larder_formats::{lock_file::InputChange, store_path::StorePath};
 use serde::Serialize;
 
 use super::{
+    build::Retry,
     evaluate::{Evaluated, LeftOut},
     home::WentHome,
     plan::BuildPlan,
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     host::HostName,
-    ledger::{Held, Outcome},
+    ledger::{Held, Outcome, Peak},
 };
 
 /// How a run ended.
@@ -37,6 +38,10 @@ pub struct Report {
     pub built: usize,
     /// Paths downloaded.
     pub fetched: usize,
+    /// What was tried again.
+    pub retries: Vec<Retry>,
+    /// What took how much memory.
+    pub peaks: Vec<Peak>,
     /// The whole log of the build.
     pub log: Option<PathBuf>,
     /// The locked inputs' sources, where hosts were published.
@@ -119,6 +124,8 @@ impl Report {
             hosts: Vec::new(),
             built: 0,
             fetched: 0,
+            retries: Vec::new(),
+            peaks: Vec::new(),
             log: None,
             sources: Vec::new(),
         }

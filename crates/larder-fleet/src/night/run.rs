@@ -1,6 +1,6 @@
 //! One run, from the fetch to the publication.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use larder_formats::{
     lock_file::{self, InputChange},
@@ -11,6 +11,7 @@ use larder_nix::command::CancellationToken;
 use super::{
     attempt::{Attempt, Attempts, Live},
     evaluate::{self, Hosts, Wanted},
+    guard::Guard,
     hold::{self, Settled},
     home::{self, Sent, WentHome},
     lock::RunLock,
@@ -55,6 +56,7 @@ impl Night {
         }
         let begin = |publisher: &Publisher| publisher.ledger.begin_run((self.clock)(), &self.flake);
         let run = self.publisher.as_ref().map(begin).transpose()?;
+        let guard = self.guard(observer, cancel).await?;
         let (tree, locks) = self.prepare(options, observer, cancel).await?;
         let Hosts { hosts, left_out } =
             evaluate::hosts(&self.nix, &tree, &self.hosts, cancel).await?;
@@ -64,11 +66,13 @@ impl Night {
             night: self,
             tree: &tree,
             live: Live { observer, cancel },
+            guard: &guard,
             log: self.new_log()?,
             roots: self.fresh_folder(ROOTS)?,
             locks: 0,
             built: 0,
             fetched: 0,
+            retries: Vec::new(),
         };
         let jobs = attempts.evaluate(&hosts).await?;
         if options.dry_run {
@@ -84,6 +88,8 @@ impl Night {
         };
         report.built = attempts.built;
         report.fetched = attempts.fetched;
+        report.retries = attempts.retries;
+        report.peaks = guard.peaks();
         report.log = Some(attempts.log).filter(|log| log.exists());
         let ended = Ended { tree: &tree, locks: &locks, settled: &settled };
         self.conclude(run, &ended, &mut report, (observer, cancel)).await?;
@@ -114,6 +120,19 @@ impl Night {
         let changes = lock_file::changes(&locks.start, &locks.new);
         observer.notice(Notice::Locked { changes: &changes });
         Ok((tree, locks))
+    }
+
+    /// Watches over the run, with what is remembered of those before.
+    async fn guard(
+        &self,
+        observer: &mut dyn Observer,
+        cancel: &CancellationToken,
+    ) -> Result<Guard, NightError> {
+        let remembered = match &self.publisher {
+            Some(publisher) => publisher.ledger.peaks()?,
+            None => BTreeMap::new(),
+        };
+        Ok(Guard::begin(&self.nix, &self.bounds, remembered, (observer, cancel)).await)
     }
 
     /// Reports what the run came to, and publishes it.
@@ -161,6 +180,7 @@ impl Night {
         let Settled { attempt, held, .. } = settled;
         // The tree may have been left with another that was tried.
         update::set((&self.nix, tree), &attempt.lock, cancel).await?;
+        publisher.ledger.record_peaks(run, &report.peaks)?;
         let sources = self.sources(tree, observer, cancel).await;
         if let Err(error) = publisher.keep_sources(&self.nix, &sources, cancel).await {
             observer.notice(Notice::Message(&error.to_string()));

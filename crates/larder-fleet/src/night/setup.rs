@@ -12,6 +12,7 @@ use larder_nix::{
 use super::{
     build::{BuildError, Limits},
     evaluate::{HostsError, Wanted},
+    guard::Bounds,
     home::Home,
     leases::BuildTimeLeases,
     lock::RunLockError,
@@ -44,6 +45,8 @@ pub struct Night {
     pub required: Option<Vec<HostName>>,
     /// How much of the machine to take.
     pub limits: Limits,
+    /// And how much of the rest.
+    pub bounds: Bounds,
     /// Who builds besides; without any, Nix's own setting says.
     pub builders: Option<Builders>,
     /// How many locks are evaluated at most to find out which input broke a host; with 0, none is.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, convert::Infallible, path::PathBuf, thread};
 
 use larder_fleet::{
-    ledger::{Failure, Ledger, LedgerError, Outcome, PublishError},
+    ledger::{Failure, FailureKind, Ledger, LedgerError, Measured, Outcome, Peak, PublishError},
     revision::Revision,
 };
 use larder_formats::envelope::Envelope;
@@ -193,8 +193,11 @@ fn the_last_outcome_and_the_last_good_revision_of_every_host_are_known() {
         failures: vec![Failure {
             derivation: "x.drv".to_owned(),
             last_lines: vec!["error".to_owned()],
+            kind: FailureKind::Memory { inferred: true },
+            peak: Some(1 << 30),
         }],
         message: "it failed".to_owned(),
+        kind: FailureKind::Memory { inferred: true },
     };
     let evaluation = Outcome::EvaluationFailed { message: "no".to_owned() };
     let now = time("2026-01-02T03:04:05Z");
@@ -208,4 +211,35 @@ fn the_last_outcome_and_the_last_good_revision_of_every_host_are_known() {
     assert_eq!(hosts[0].revision, None);
     assert_eq!(hosts[1].last_run, Some((now, failed)));
     assert_eq!(hosts[1].revision, Some(good));
+}
+
+#[test]
+fn the_largest_of_a_names_newest_peaks_is_remembered() {
+    let folder = scratch("ledger");
+    let ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+    assert!(ledger.peaks().unwrap().is_empty());
+    let linux = |bytes| Peak { name: "linux".to_owned(), bytes, how: Measured::Sampled };
+    for bytes in [9, 2, 7, 3, 5, 4] {
+        let run = ledger.begin_run(time("2026-01-02T03:04:05Z"), "/flake").unwrap();
+        let other = Peak { name: "hello".to_owned(), bytes: 1, how: Measured::Died };
+        ledger.record_peaks(run, &[linux(bytes), other]).unwrap();
+    }
+    // The first of six is forgotten.
+    let remembered = ledger.peaks().unwrap();
+    assert_eq!(
+        remembered.into_iter().collect::<Vec<_>>(),
+        [("hello".to_owned(), 1), ("linux".to_owned(), 7)]
+    );
+}
+
+#[test]
+fn what_an_older_larder_wrote_of_a_failure_can_be_read() {
+    let old = r#"{"outcome":"build-failed","failures":[{"derivation":"x.drv","lastLines":["e"]}],"message":"m"}"#;
+    let Outcome::BuildFailed { failures, kind, .. } = serde_json::from_str(old).unwrap() else {
+        panic!("it is another outcome now")
+    };
+    assert_eq!(
+        (kind, failures[0].kind, failures[0].peak),
+        (FailureKind::Itself, FailureKind::Itself, None)
+    );
 }

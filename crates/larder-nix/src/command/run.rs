@@ -4,6 +4,7 @@ use std::{
     io,
     path::Path,
     process::{ExitStatus, Stdio},
+    sync::atomic::Ordering,
     time::Duration,
 };
 
@@ -29,6 +30,12 @@ const LONGEST_LINE: u64 = 1024 * 1024;
 
 /// Bytes of an answer that is held in memory. The longest are Nix's words on closures: some kB a path.
 const LONGEST_OUTPUT: u64 = 1024 * 1024 * 1024;
+
+/// Becomes the program that is named behind it, once it is in its control group: by itself, so that nothing runs
+/// outside of it for a moment (as it would if we moved it), and without code between `fork` and `exec`, which cannot
+/// be written safely. The shell forks nothing here, so the process stays the one that was started.
+const EXPENDABLE: &str =
+    r#"{ echo 500 > /proc/self/oom_score_adj; } 2>/dev/null; echo $$ > "$0" && exec "$@""#;
 
 impl Invocation {
     /// Runs the program to its end and keeps its standard output. A failing exit status is an error.
@@ -116,7 +123,14 @@ impl Invocation {
 
     #[expect(clippy::disallowed_methods, reason = "this is the one home of starting programs")]
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match &self.expendable {
+            None => Command::new(&self.program),
+            Some(door) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", EXPENDABLE]).arg(door).arg(&self.program);
+                shell
+            }
+        };
         command.args(&self.arguments);
         for name in &self.removed {
             command.env_remove(name);
@@ -153,6 +167,9 @@ impl Group {
         let mut command = invocation.command();
         command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.process_group(0).spawn().map_err(|source| invocation.io(source))?;
+        if let (Some(told), Some(id)) = (&invocation.started, child.id()) {
+            told.store(id, Ordering::Relaxed);
+        }
         let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         Ok(Self { running: Some(Running { child, leader }) })
     }

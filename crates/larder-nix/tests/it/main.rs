@@ -5,6 +5,8 @@ mod build_log;
 #[cfg(test)]
 mod caches;
 #[cfg(test)]
+mod cgroup;
+#[cfg(test)]
 mod command;
 #[cfg(test)]
 mod database;

@@ -4,6 +4,7 @@
 //! come from this table, so none of them can name a key that the others don't. It deliberately does
 //! not know how a value is read.
 
+mod bounds;
 mod builders;
 mod caches;
 mod machine;
@@ -171,8 +172,8 @@ pub struct Key {
 
 /// Every key there is.
 pub fn all() -> impl Iterator<Item = &'static Key> {
-    let nightly =
-        machine::KEYS.iter().chain(night::KEYS).chain(schedule::KEYS).chain(builders::KEYS);
+    let of_machines = machine::KEYS.iter().chain(night::KEYS).chain(bounds::KEYS);
+    let nightly = of_machines.chain(schedule::KEYS).chain(builders::KEYS);
     nightly.chain(caches::KEYS).chain(proxy::KEYS)
 }
 

@@ -6,6 +6,7 @@
 //! host is called are found out by what uses them.
 
 pub mod address;
+mod bounds;
 mod builders;
 mod caches;
 pub mod keys;
@@ -28,6 +29,7 @@ use self::problem::Problem;
 use self::reader::Document;
 
 pub use self::address::Listen;
+pub use self::bounds::Bounds;
 pub use self::caches::{CacheConfig, CacheName, Push};
 pub use self::keys::DEFAULT_PATH;
 pub use self::problem::ConfigErrors;

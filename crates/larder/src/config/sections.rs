@@ -10,6 +10,7 @@ use larder_formats::signature::PublicKey;
 use larder_web::base_path::BasePath;
 
 use super::address::Listen;
+use super::bounds::{self, Bounds};
 use super::builders;
 use super::caches::{self, CacheConfig, Push, ZSTD_LEVEL};
 use super::keys::Section;
@@ -107,6 +108,8 @@ pub struct Build {
     pub max_jobs: u32,
     /// How many cores a derivation may use; 0 is all.
     pub cores: u32,
+    /// How much of the rest a run may take.
+    pub bounds: Bounds,
     /// How many revisions of each host stay rooted.
     pub keep_revisions: NonZeroU32,
     /// Where `<host>.rev` is published. Absolute.
@@ -211,6 +214,7 @@ fn build(section: &mut SectionReader<'_, '_, '_>, state_dir: &std::path::Path) -
         hosts: section.filled_list("hosts", value::host_name, "every host of the flake"),
         max_jobs: section.number("max-jobs", 0..=u32::MAX).unwrap_or(MAX_JOBS),
         cores: section.number("cores", 0..=u32::MAX).unwrap_or(CORES),
+        bounds: bounds::read(section),
         keep_revisions: section
             .number("keep-revisions", 1..=u32::MAX)
             .and_then(NonZeroU32::new)

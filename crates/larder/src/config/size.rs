@@ -27,6 +27,9 @@ impl ByteSize {
     /// What no package's NAR has, and every disk can hold: 32 GiB.
     pub const MAX_NAR: Self = Self(NonZeroU64::new(32 << 30).expect("not 0"));
 
+    /// Enough for Nix's own database to be written to while what was begun is put away.
+    pub const MIN_FREE_DISK: Self = Self(NonZeroU64::new(1_000_000_000).expect("not 0"));
+
     /// The number of bytes.
     #[must_use]
     pub fn bytes(self) -> u64 {

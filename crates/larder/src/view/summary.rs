@@ -1,8 +1,8 @@
 //! The texts that stay: what a run came to.
 
 use larder_fleet::{
-    ledger::Outcome,
-    night::{BuildPlan, HostReport, Report},
+    ledger::{Failure, FailureKind, Outcome},
+    night::{BuildPlan, HostReport, Report, Retry},
 };
 use larder_formats::lock_file::InputChange;
 
@@ -50,6 +50,7 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
                 names => format!("FAILED to build: {}", names.join(", ")),
             }
         }
+        Outcome::Unfinished { .. } => "NOT FINISHED".to_owned(),
         Outcome::NotPublished { .. } => "built, but NOT PUBLISHED in full".to_owned(),
     }
 }
@@ -81,6 +82,7 @@ pub fn summary(report: &Report) -> String {
     for host in &report.hosts {
         lines.extend(details(host));
     }
+    lines.extend(retries(report));
     lines.extend(lock::held(report));
     for left_out in &report.left_out {
         lines.push(format!("\n{:?} was left out: it {}", left_out.name, left_out.reason));
@@ -101,6 +103,29 @@ pub fn summary(report: &Report) -> String {
         lines.push(format!("the whole log: {}", log.display()));
     }
     lines.join("\n")
+}
+
+/// What was tried again, and came to be.
+fn retries(report: &Report) -> Vec<String> {
+    let cured = report.retries.iter().filter(|retry| retry.succeeded);
+    let line = |retry: &Retry| {
+        let what = retry.derivation.as_deref().map_or("Nix", name);
+        let why = match retry.why {
+            FailureKind::Memory { inferred: false } => "died of memory",
+            FailureKind::Memory { inferred: true } => "died of memory, as is inferred",
+            _ => "failed of the network or the disk",
+        };
+        let cores = if retry.cores == 0 { "all".to_owned() } else { retry.cores.to_string() };
+        format!(
+            "\n{what} {why}, and was built with {}, cores: {cores}",
+            count_of(retry.jobs, "job")
+        )
+    };
+    cured.map(line).collect()
+}
+
+fn count_of(number: u32, what: &str) -> String {
+    count(usize::try_from(number).unwrap_or(usize::MAX), what)
 }
 
 /// The whole report, for programs.
@@ -129,9 +154,14 @@ fn details(host: &HostReport) -> Vec<String> {
             lines.push(format!("\n{} cannot be evaluated:", host.host));
             lines.extend(message.lines().map(indented));
         }
-        Some(Outcome::BuildFailed { failures, message }) => {
+        Some(Outcome::Unfinished { message }) => {
+            lines.push(format!("\n{} was not finished:", host.host));
+            lines.extend(message.lines().map(indented));
+        }
+        Some(Outcome::BuildFailed { failures, message, .. }) => {
             for failure in failures {
-                lines.push(format!("\n{}: {} failed:", host.host, failure.derivation));
+                let of = kind(failure);
+                lines.push(format!("\n{}: {} failed{of}:", host.host, failure.derivation));
                 let shown = failure.last_lines.len().saturating_sub(SHOWN_LINES);
                 lines.extend(failure.last_lines[shown..].iter().map(|line| indented(line)));
             }
@@ -147,4 +177,19 @@ fn details(host: &HostReport) -> Vec<String> {
         Some(Outcome::Built | Outcome::Unchanged) | None => {}
     }
     lines
+}
+
+/// What it failed of, where that is not itself.
+fn kind(failure: &Failure) -> String {
+    let most = failure.peak.map(|bytes| format!(", having taken {}", size(bytes)));
+    let most = most.unwrap_or_default();
+    match failure.kind {
+        FailureKind::Itself => String::new(),
+        FailureKind::Memory { inferred: false } => format!(" for want of memory{most}"),
+        FailureKind::Memory { inferred: true } => {
+            format!(" for want of memory, as is inferred{most}")
+        }
+        FailureKind::Transient => ", of the network or the disk".to_owned(),
+        FailureKind::TimedOut => ", since it took too long for Nix".to_owned(),
+    }
 }

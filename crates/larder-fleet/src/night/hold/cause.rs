@@ -4,7 +4,7 @@
 //! texts for people, so the texts are looked at; what is not known is taken for the build's own fault, and then has to
 //! fail with the new lock and build with the old one before anything is said of an input.
 
-use crate::ledger::{Failure, Outcome};
+use crate::ledger::{Failure, FailureKind, Outcome};
 
 /// Words of Nix, curl, git and the system when something could not be had, or not be written, at that moment.
 const PASSING: [&str; 17] = [
@@ -31,14 +31,24 @@ const PASSING: [&str; 17] = [
 pub(super) fn is_to_blame(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::EvaluationFailed { message } => !is_passing(message),
+        Outcome::BuildFailed { failures, kind, message } if failures.is_empty() => {
+            *kind == FailureKind::Itself && !is_passing(message)
+        }
         Outcome::BuildFailed { failures, .. } => failures.iter().any(is_lasting),
-        Outcome::Built | Outcome::Unchanged | Outcome::NotPublished { .. } => false,
+        Outcome::Built
+        | Outcome::Unchanged
+        | Outcome::Unfinished { .. }
+        | Outcome::NotPublished { .. } => false,
     }
 }
 
-/// Whether a derivation fails for what it is.
+/// Whether a derivation fails for what it is: one that is too big for the machine does, too.
 pub(super) fn is_lasting(failure: &Failure) -> bool {
-    !failure.last_lines.iter().any(|line| is_passing(line))
+    match failure.kind {
+        FailureKind::Transient => false,
+        FailureKind::Memory { .. } | FailureKind::TimedOut => true,
+        FailureKind::Itself => !failure.last_lines.iter().any(|line| is_passing(line)),
+    }
 }
 
 fn is_passing(text: &str) -> bool {

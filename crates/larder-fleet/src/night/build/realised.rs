@@ -1,0 +1,109 @@
+//! What realising came to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use larder_formats::store_path::StorePath;
+use larder_nix::database::{Database, DatabaseError};
+use serde::Serialize;
+
+use crate::{
+    host::HostName,
+    ledger::{Failure, FailureKind},
+    night::evaluate::Evaluated,
+};
+
+/// What the runs of Nix left.
+#[derive(Debug, Default)]
+pub(crate) struct Realised {
+    /// Each derivation that was tried and is not there.
+    pub failed: BTreeMap<StorePath, Failed>,
+    /// How many derivations were built.
+    pub built: usize,
+    /// How many paths were downloaded.
+    pub fetched: usize,
+    /// Paths whose download was tried and which are not there.
+    pub unfetched: BTreeSet<StorePath>,
+    /// What Nix said at error level.
+    pub errors: Vec<String>,
+    /// What was tried again.
+    pub retries: Vec<Retry>,
+    /// Hosts that were not finished, each with the reason.
+    pub unfinished: BTreeMap<HostName, String>,
+}
+
+/// A derivation that failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Failed {
+    /// The end of its log.
+    pub lines: Vec<String>,
+    /// What it failed of.
+    pub kind: FailureKind,
+    /// The most memory it was seen to take.
+    pub peak: Option<u64>,
+}
+
+/// Something that was tried again, for the report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retry {
+    /// Base name of the derivation; none where it is for the whole run.
+    pub derivation: Option<String>,
+    /// What it failed of before.
+    pub why: FailureKind,
+    /// Builds at once, the second time.
+    pub jobs: u32,
+    /// Cores for each, the second time; 0 for all.
+    pub cores: u32,
+    /// Whether it is there now.
+    pub succeeded: bool,
+}
+
+impl Realised {
+    /// What a host failed of, that is not there: by the worst of what failed for it. Where nothing did, what it needs
+    /// could not be downloaded, or Nix itself came to no end.
+    pub(crate) fn kind_for(&self, failures: &[Failure]) -> FailureKind {
+        let weight = |kind: &FailureKind| match kind {
+            FailureKind::Itself => 3,
+            FailureKind::TimedOut => 2,
+            FailureKind::Memory { .. } => 1,
+            FailureKind::Transient => 0,
+        };
+        let worst = failures.iter().map(|failure| failure.kind).max_by_key(weight);
+        let without = if self.unfetched.is_empty() && self.unfinished.is_empty() {
+            FailureKind::Itself
+        } else {
+            FailureKind::Transient
+        };
+        worst.unwrap_or(without)
+    }
+}
+
+/// What went wrong in a run, with the end of each failed build's log.
+pub(crate) fn failures_as_text(realised: &Realised) -> String {
+    let mut text = realised.errors.join("\n");
+    for (derivation, failed) in &realised.failed {
+        text.push_str(&format!("\n\n{derivation} failed; the end of its log:"));
+        text.extend(failed.lines.iter().map(|line| format!("\n  {line}")));
+    }
+    text
+}
+
+/// The failures among these that belong to a host: those its derivation reaches.
+pub(crate) fn failures_of(
+    database: &Database,
+    host: &Evaluated,
+    realised: &Realised,
+) -> Result<Vec<Failure>, DatabaseError> {
+    let reached = database.closure(&host.derivation)?;
+    Ok(realised
+        .failed
+        .iter()
+        .filter(|(derivation, _)| reached.contains(*derivation))
+        .map(|(derivation, failed)| Failure {
+            derivation: derivation.to_string(),
+            last_lines: failed.lines.clone(),
+            kind: failed.kind,
+            peak: failed.peak,
+        })
+        .collect())
+}
