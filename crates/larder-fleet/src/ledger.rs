@@ -4,6 +4,8 @@
 //! Triggers refuse any update or deletion of a published revision, so that going back is a new
 //! revision that names an older system, and numbers only grow.
 
+mod reports;
+
 use std::{
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -15,10 +17,12 @@ use larder_formats::envelope::Envelope;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
+pub use self::reports::Run;
 use crate::{host::HostName, revision::Revision};
 
 /// Forward-only. The file's `user_version` says how many of these it has had.
-const MIGRATIONS: &[&str] = &[include_str!("ledger/0001-runs-and-revisions.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("ledger/0001-runs-and-revisions.sql"), include_str!("ledger/0004-reports.sql")];
 
 /// How long to wait for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);

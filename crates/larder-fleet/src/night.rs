@@ -11,6 +11,7 @@ mod lock;
 mod plan;
 mod progress;
 mod publish;
+mod recorder;
 mod report;
 mod roots;
 mod run;
@@ -25,7 +26,10 @@ pub use lock::{RunLock, RunLockError};
 pub use plan::BuildPlan;
 pub use progress::{Notice, Observer};
 pub use publish::{PublishError, Publisher};
-pub use report::{Change, HostReport, Report};
+pub use recorder::Recorder;
+pub use report::{
+    Change, Disk, Durations, End, HostReport, LastGood, Named, Names, Peak, Report, Versions,
+};
 pub use run::{Night, NightError, Options, ledger_file};
 pub use source::{FlakeSource, FlakeSourceError, WorkTree};
 pub use update::Update;

@@ -12,8 +12,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     command::{
-        build, cache, check, config, gc, hook, init, key, pin, proxy, push, serve, token, upgrade,
-        why,
+        build, cache, check, config, gc, hook, init, key, pin, proxy, push,
+        report as report_of_run, serve, token, upgrade, why,
     },
     config::DEFAULT_PATH,
     context::Context,
@@ -53,6 +53,7 @@ enum Command {
     Serve(serve::Arguments),
     Build(build::Arguments),
     Check(check::Arguments),
+    Report(report_of_run::Arguments),
     Upgrade(upgrade::Arguments),
     Why(why::Arguments),
     Proxy(proxy::Arguments),
@@ -112,6 +113,7 @@ async fn dispatch(cli: Cli) -> Result<Done, Error> {
         Command::Serve(arguments) => serve::run(&context, &arguments).await,
         Command::Build(arguments) => build::run(&context, &arguments).await,
         Command::Check(arguments) => check::run(&context, &arguments).await,
+        Command::Report(arguments) => report_of_run::run(&context, &arguments),
         Command::Upgrade(arguments) => upgrade::run(&context, &arguments).await,
         Command::Why(arguments) => why::run(&context, &arguments).await,
         Command::Proxy(arguments) => proxy::run(&context, &arguments).await,

@@ -11,6 +11,7 @@ pub(crate) mod key;
 pub(crate) mod pin;
 pub(crate) mod proxy;
 pub(crate) mod push;
+pub(crate) mod report;
 pub(crate) mod serve;
 pub(crate) mod token;
 pub(crate) mod upgrade;

@@ -18,3 +18,4 @@ mod roots;
 mod service_manager;
 pub mod view;
 mod wiring;
+mod word;

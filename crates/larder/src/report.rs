@@ -118,6 +118,15 @@ pub(crate) enum Error {
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Night(#[from] NightError),
+    #[error("there was no run here yet: `larder build` does one")]
+    NoRuns,
+    #[error("there was no run {0}; `larder report --list` shows which there were")]
+    NoSuchRun(i64),
+    #[error(
+        "there is no report of run {0} that can be read: the run is under way, or was killed, or was long ago; \
+         `larder report --list` shows of which there is one"
+    )]
+    NoReport(i64),
     #[error(transparent)]
     Offer(#[from] OfferError),
     #[error(transparent)]

@@ -8,6 +8,7 @@ pub(crate) mod pin;
 pub(crate) mod proxy;
 pub(crate) mod push;
 pub(crate) mod queue;
+pub(crate) mod report;
 mod summary;
 pub mod upgrade;
 pub mod why;
@@ -16,7 +17,7 @@ use std::io::IsTerminal;
 
 use larder_fleet::night::Observer;
 
-pub use summary::{json, plan, summary};
+pub use summary::{headline, json, kept, plan, summary};
 
 /// The view for whatever standard error is.
 pub(crate) fn for_this_terminal() -> Box<dyn Observer> {

@@ -146,6 +146,7 @@ impl Night {
         }
         let begin = |publisher: &Publisher| publisher.ledger.begin_run((self.clock)(), &self.flake);
         let run = self.publisher.as_ref().map(begin).transpose()?;
+        run.into_iter().for_each(|run| observer.notice(Notice::Begun(run)));
         let (tree, update) = self.prepare(options, observer, cancel).await?;
         let Hosts { hosts, left_out } =
             evaluate::hosts(&self.nix, &tree, &self.hosts, cancel).await?;

@@ -14,7 +14,7 @@ use crate::{
     pusher,
     report::{Done, Error},
     view::{self, note, push::Board},
-    wiring,
+    wiring, word,
 };
 
 /// Build every host of the fleet, and publish what built
@@ -49,10 +49,11 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
     }
     let options = Options { update: arguments.update, dry_run: arguments.dry_run };
     let mut view = view::for_this_terminal();
-    let report = night.run(options, view.as_mut(), &context.cancel).await;
+    let (report, ran) = word::of_run(&night, options, view.as_mut(), &context.cancel).await;
     // Clears what is drawn before anything else is printed.
     drop(view);
-    let report = report?;
+    word::keep(&night, &report);
+    ran?;
     let done = report_on(&report, arguments.json);
     if publish && !config.push.to.is_empty() {
         send(context, &config, &report.published()).await;

@@ -1,8 +1,12 @@
 //! The texts that stay: what a run came to.
 
+use std::{collections::BTreeSet, time::Duration};
+
+use jiff::Timestamp;
 use larder_fleet::{
-    ledger::Outcome,
-    night::{BuildPlan, HostReport, Report},
+    host::HostName,
+    ledger::{Failure, Outcome},
+    night::{BuildPlan, Durations, End, Held, HostReport, Report, Versions},
 };
 use larder_formats::lock_file::InputChange;
 
@@ -62,7 +66,7 @@ pub(super) fn change(change: &InputChange) -> String {
     }
 }
 
-/// The whole report, for people.
+/// The whole report, for people: what is not as it should be comes first behind the hosts.
 pub fn summary(report: &Report) -> String {
     let mut lines = Vec::new();
     for change in &report.changes {
@@ -73,27 +77,175 @@ pub fn summary(report: &Report) -> String {
     for host in &report.hosts {
         lines.push(format!("{:width$}  {}", host.host, of_host(host)));
     }
-    for host in &report.hosts {
-        lines.extend(details(host));
-    }
+    lines.extend(report.hosts.iter().flat_map(details));
+    lines.extend(report.held.iter().flat_map(held));
     for left_out in &report.left_out {
         lines.push(format!("\n{:?} was left out: it {}", left_out.name, left_out.reason));
     }
-    let failed =
-        report.hosts.iter().filter(|host| host.outcome.as_ref().is_some_and(|o| !o.is_good()));
-    let failed = failed.count();
-    let good = report.hosts.len() - failed;
+    let versions: Vec<String> = report.hosts.iter().filter_map(versions).collect();
+    if !versions.is_empty() {
+        lines.push(String::new());
+        lines.extend(versions);
+    }
     lines.push(String::new());
-    lines.push(format!(
+    lines.extend(ending(report));
+    lines.push(figures(report));
+    lines.extend(resources(report));
+    if let (Some(log), true) = (&report.log, report.failed().next().is_some()) {
+        lines.push(format!("the whole log: {}", log.display()));
+    }
+    lines.join("\n")
+}
+
+/// A kept report, with what a report that is shown at once need not say.
+pub fn kept(report: &Report) -> String {
+    let number = report.run.map(|run| format!("run {run}")).unwrap_or_default();
+    let began = report.began.map(|began| format!(", begun {began:.0}")).unwrap_or_default();
+    format!("{number} of {}{began}\n{}", report.flake, summary(report))
+}
+
+/// A report in a line.
+pub fn headline(report: &Report) -> String {
+    let failed: Vec<&str> = report.failed().map(|host| host.host.as_str()).collect();
+    let hosts = match &report.end {
+        End::Finished => format!(
+            "{} of {} good",
+            report.hosts.len() - failed.len(),
+            count(report.hosts.len(), "host")
+        ),
+        End::Cancelled => "cancelled".to_owned(),
+        End::Stopped { reason } => format!("stopped: {}", first_line(reason)),
+        End::Failed { message } => format!("FAILED: {}", first_line(message)),
+    };
+    let mut parts = vec![hosts];
+    if !failed.is_empty() {
+        parts.push(format!("failed: {}", few(failed.iter().copied())));
+    }
+    if !report.held.is_empty() {
+        parts.push(format!("held: {}", few(report.held.iter().map(|held| held.input.as_str()))));
+    }
+    parts.join("; ")
+}
+
+/// How a run ended that did not come to its end.
+fn ending(report: &Report) -> Option<String> {
+    match &report.end {
+        End::Finished => None,
+        End::Cancelled => Some("the run was cancelled".to_owned()),
+        End::Stopped { reason } => Some(format!("the run stopped before its end: {reason}")),
+        End::Failed { message } => Some(format!("the run FAILED: {message}")),
+    }
+}
+
+fn figures(report: &Report) -> String {
+    let good = report.hosts.len() - report.failed().count();
+    format!(
         "{good} of {} good; {} built, {} downloaded",
         count(report.hosts.len(), "host"),
         count(report.built, "derivation"),
         count(report.fetched, "path")
-    ));
-    if let (Some(log), true) = (&report.log, failed > 0) {
-        lines.push(format!("the whole log: {}", log.display()));
+    )
+}
+
+/// What it took; nothing for a report that was not measured.
+fn resources(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    if report.began.is_some() {
+        let seconds =
+            |milliseconds: u64| indicatif::HumanDuration(Duration::from_millis(milliseconds));
+        let Durations { whole, evaluation, building } = report.durations;
+        let mut parts = vec![format!(
+            "took {:#} (evaluation {:#}, building {:#})",
+            seconds(whole),
+            seconds(evaluation),
+            seconds(building)
+        )];
+        if report.downloaded_bytes > 0 {
+            parts.push(format!("{} downloaded", size(report.downloaded_bytes)));
+        }
+        if let Some(disk) = &report.disk {
+            parts.push(format!("disk: {} used, {} free", size(disk.used), size(disk.free)));
+        }
+        lines.push(parts.join("; "));
     }
-    lines.join("\n")
+    if !report.peaks.is_empty() {
+        let peaks: Vec<String> =
+            report.peaks.iter().map(|peak| format!("{} {}", peak.name, size(peak.bytes))).collect();
+        lines.push(format!("most memory: {}", few(peaks.iter().map(String::as_str))));
+    }
+    lines
+}
+
+/// What is another in a host's new system, in a line.
+fn versions(host: &HostReport) -> Option<String> {
+    let Versions { changes, omitted } = host.versions.as_ref()?;
+    let packages = &changes.packages;
+    let joined = |versions: &BTreeSet<String>| {
+        let all: Vec<&str> = versions.iter().map(String::as_str).collect();
+        all.join(", ")
+    };
+    let changed: Vec<String> = packages
+        .changed
+        .iter()
+        .map(|it| format!("{} {} → {}", it.name, joined(&it.before), joined(&it.after)))
+        .collect();
+    let mut parts = Vec::new();
+    if !changed.is_empty() {
+        parts.push(few(changed.iter().map(String::as_str)));
+    }
+    for (packages, what) in [(&packages.added, "new"), (&packages.removed, "gone")] {
+        if !packages.is_empty() {
+            parts.push(format!("{what}: {}", few(packages.iter().map(|it| it.name.as_str()))));
+        }
+    }
+    if *omitted > 0 {
+        parts.push(format!("{} more", count(*omitted, "package")));
+    }
+    if packages.rebuilt > 0 {
+        parts.push(format!("{} rebuilt", count(packages.rebuilt, "package")));
+    }
+    let before = changes.closure_before.unwrap_or(0);
+    let (sign, by) = match changes.closure_after.checked_sub(before) {
+        Some(more) => ("+", more),
+        None => ("-", before - changes.closure_after),
+    };
+    parts.push(format!("{} ({sign}{})", size(changes.closure_after), size(by)));
+    Some(format!("{}: {}", host.host, parts.join("; ")))
+}
+
+/// An input that is held, and why.
+fn held(held: &Held) -> Vec<String> {
+    let hosts: Vec<&str> = held.hosts.iter().map(HostName::as_str).collect();
+    let mut lines = vec![format!(
+        "\n{} is held at {} since {}: with {}, {} would fail",
+        held.input,
+        held.at,
+        day(held.since),
+        held.bad,
+        few(hosts.iter().copied())
+    )];
+    lines.extend(failures("", &held.failures, &held.message));
+    lines
+}
+
+/// A time's day, which is what people ask for of what lasts.
+pub(super) fn day(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d").to_string()
+}
+
+/// So many of them as fit on a line.
+pub(super) fn few<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 8;
+    let all: Vec<&str> = all.into_iter().collect();
+    let shown = all[..all.len().min(SHOWN)].join(", ");
+    match all.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 /// The whole report, for programs.
@@ -122,16 +274,11 @@ fn details(host: &HostReport) -> Vec<String> {
             lines.push(format!("\n{} cannot be evaluated:", host.host));
             lines.extend(message.lines().map(indented));
         }
-        Some(Outcome::BuildFailed { failures, message }) => {
-            for failure in failures {
-                lines.push(format!("\n{}: {} failed:", host.host, failure.derivation));
-                let shown = failure.last_lines.len().saturating_sub(SHOWN_LINES);
-                lines.extend(failure.last_lines[shown..].iter().map(|line| indented(line)));
-            }
-            if failures.is_empty() {
+        Some(Outcome::BuildFailed { failures: failed, message }) => {
+            if failed.is_empty() {
                 lines.push(format!("\n{} did not build:", host.host));
-                lines.extend(message.lines().map(indented));
             }
+            lines.extend(failures(&format!("{}: ", host.host), failed, message));
         }
         Some(Outcome::NotPublished { message }) => {
             lines.push(format!("\n{} was built, but could not be published in full:", host.host));
@@ -139,7 +286,32 @@ fn details(host: &HostReport) -> Vec<String> {
         }
         Some(Outcome::Built | Outcome::Unchanged) | None => {}
     }
+    lines.extend(meanwhile(host));
     lines
+}
+
+/// Derivations that failed, each with the end of its log; without any, what Nix said.
+fn failures(whose: &str, failures: &[Failure], message: &str) -> Vec<String> {
+    if failures.is_empty() {
+        return message.lines().map(indented).collect();
+    }
+    let mut lines = Vec::new();
+    for failure in failures {
+        lines.push(format!("\n{whose}{} failed:", failure.derivation));
+        let shown = failure.last_lines.len().saturating_sub(SHOWN_LINES);
+        lines.extend(failure.last_lines[shown..].iter().map(|line| indented(line)));
+    }
+    lines
+}
+
+/// Since when a host fails, and what its machines have meanwhile.
+fn meanwhile(host: &HostReport) -> Option<String> {
+    let since = host.failing_since?;
+    let text = match host.last_good {
+        Some(good) => format!("its last good revision is {} of {}", good.revision, day(good.time)),
+        None => "it never had a good revision".to_owned(),
+    };
+    Some(format!("  ({} fails since {}; {text})", host.host, day(since)))
 }
 
 fn indented(line: &str) -> String {
