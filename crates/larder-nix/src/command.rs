@@ -27,6 +27,7 @@ pub struct Invocation {
     removed: Vec<OsString>,
     folder: Option<PathBuf>,
     log: Option<PathBuf>,
+    input: Option<Vec<u8>>,
 }
 
 /// A program could not be run, or did not do what it was run for.
@@ -74,6 +75,7 @@ impl Invocation {
             removed: Vec::new(),
             folder: None,
             log: None,
+            input: None,
         }
     }
 
@@ -145,6 +147,13 @@ impl Invocation {
     #[must_use]
     pub fn log(mut self, file: impl AsRef<Path>) -> Self {
         self.log = Some(file.as_ref().to_owned());
+        self
+    }
+
+    /// What the program reads on its standard input, which then ends. Without, there is nothing to read.
+    #[must_use]
+    pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(bytes.into());
         self
     }
 

@@ -11,6 +11,7 @@ use axum::{
 use larder_fleet::{
     ledger::{Failure, Outcome, Run},
     night::{End, Held, HostReport, Names, Report, Versions},
+    plain::plain,
 };
 use maud::{Markup, html};
 
@@ -320,14 +321,6 @@ fn first_line(text: &str) -> String {
     plain(text.lines().next().unwrap_or_default()).chars().take(200).collect()
 }
 
-/// A text without what controls something: escapes are no concern of a page, nor are letters that turn the
-/// direction of what follows.
-fn plain(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
-    let text = larder_formats::internal_json::strip_ansi(text);
-    text.chars().filter(|c| (!c.is_control() || matches!(c, '\n' | '\t')) && !turns(*c)).collect()
-}
-
 /// A number of bytes, for people.
 fn size(bytes: u64) -> String {
     const UNITS: [(&str, u64); 4] =
@@ -342,7 +335,7 @@ fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{plain, size};
+    use super::size;
 
     #[test]
     fn sizes_are_told_in_the_largest_unit_that_fits() {
@@ -355,10 +348,5 @@ mod tests {
         ] {
             assert_eq!(size(bytes), told);
         }
-    }
-
-    #[test]
-    fn what_others_wrote_controls_nothing() {
-        assert_eq!(plain("a\u{1b}[31mb\u{1b}[0m\u{7}\u{202e}c\td\n"), "abc\td\n");
     }
 }

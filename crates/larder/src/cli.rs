@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     command::{
-        build, cache, check, config, gc, hook, init, key, pin, proxy, push,
+        build, cache, check, config, gc, hook, init, key, notify, pin, proxy, push,
         report as report_of_run, serve, token, upgrade, why,
     },
     config::DEFAULT_PATH,
@@ -54,6 +54,7 @@ enum Command {
     Build(build::Arguments),
     Check(check::Arguments),
     Report(report_of_run::Arguments),
+    Notify(notify::Arguments),
     Upgrade(upgrade::Arguments),
     Why(why::Arguments),
     Proxy(proxy::Arguments),
@@ -114,6 +115,7 @@ async fn dispatch(cli: Cli) -> Result<Done, Error> {
         Command::Build(arguments) => build::run(&context, &arguments).await,
         Command::Check(arguments) => check::run(&context, &arguments).await,
         Command::Report(arguments) => report_of_run::run(&context, &arguments),
+        Command::Notify(arguments) => notify::run(&context, &arguments).await,
         Command::Upgrade(arguments) => upgrade::run(&context, &arguments).await,
         Command::Why(arguments) => why::run(&context, &arguments).await,
         Command::Proxy(arguments) => proxy::run(&context, &arguments).await,

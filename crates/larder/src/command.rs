@@ -8,6 +8,7 @@ pub(crate) mod gc;
 pub(crate) mod hook;
 pub(crate) mod init;
 pub(crate) mod key;
+pub(crate) mod notify;
 pub(crate) mod pin;
 pub(crate) mod proxy;
 pub(crate) mod push;

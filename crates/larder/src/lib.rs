@@ -7,6 +7,7 @@ mod command;
 pub mod config;
 mod context;
 mod environment;
+mod heartbeat;
 mod keeper;
 mod keys;
 mod lifecycle;

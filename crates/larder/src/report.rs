@@ -118,6 +118,16 @@ pub(crate) enum Error {
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Night(#[from] NightError),
+    #[error("no receiver is configured: write a [[notify]] with a `name` and a `kind`")]
+    NoReceivers,
+    #[error("there is no receiver {0:?}: the configured ones are {known}", known = .1.join(", "))]
+    NoSuchReceiver(String, Vec<String>),
+    #[error("cannot prepare to send: {0}")]
+    Sender(String),
+    #[error(transparent)]
+    Outbox(#[from] larder_fleet::notify::OutboxError),
+    #[error(transparent)]
+    Send(#[from] larder_fleet::notify::SendError),
     #[error("there was no run here yet: `larder build` does one")]
     NoRuns,
     #[error("there was no run {0}; `larder report --list` shows which there were")]

@@ -4,6 +4,7 @@ mod board;
 pub(crate) mod check;
 pub(crate) mod gc;
 mod lines;
+pub(crate) mod notify;
 pub(crate) mod pin;
 pub(crate) mod proxy;
 pub(crate) mod push;

@@ -1,6 +1,7 @@
 //! From the configuration to the parts that work: the only file that knows concrete types.
 
 pub(crate) mod caches;
+pub(crate) mod notify;
 pub(crate) mod proxy;
 pub(crate) mod why;
 

@@ -77,6 +77,18 @@ impl Ledger {
         ask().map_err(|source| self.sqlite(source))
     }
 
+    /// When a run last came to its end; where none did, when the first one began. None before any.
+    pub fn last_end(&self) -> Result<Option<Timestamp>, LedgerError> {
+        let times = self.texts(
+            "select time from (select time, run from reports
+               where json_valid(report) and report -> 'end' ->> 'result' = 'finished'
+               order by run desc limit 1)
+             union all select started from (select started from runs order by number limit 1)",
+            params![],
+        )?;
+        Ok(times.first().and_then(|time| time.parse().ok()))
+    }
+
     /// Since when the runs fail for a host, without a good one in between; none if the last was good.
     pub fn failing_since(&self, host: &HostName) -> Result<Option<Timestamp>, LedgerError> {
         let times = self.texts(

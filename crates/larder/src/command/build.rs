@@ -53,6 +53,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
     // Clears what is drawn before anything else is printed.
     drop(view);
     word::keep(&night, &report);
+    word::send(&config, &night, &report, &context.cancel).await;
     ran?;
     let done = report_on(&report, arguments.json);
     if publish && !config.push.to.is_empty() {

@@ -12,6 +12,7 @@ use crate::{
     answering,
     config::Config,
     context::Context,
+    heartbeat,
     keeper::Work,
     lifecycle, pusher,
     report::{Done, Error},
@@ -32,6 +33,7 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
     let Served { serving, caches, proxy } = wiring::serving(&config, &lasting)?;
     let mut server = Server::new(serving, Limits::default());
     pusher::describe();
+    heartbeat::describe();
     let inherited = Listening::inherited()?;
     let activated = !inherited.is_empty();
     if activated {
@@ -45,8 +47,8 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
 }
 
 fn work(config: Config, caches: Vec<Arc<StaticCache>>, asking: Option<Asking>) -> Work {
-    let push = Some(config).filter(|config| !config.push.to.is_empty());
-    Work { push, caches, asking }
+    let push = Some(config.clone()).filter(|config| !config.push.to.is_empty());
+    Work { push, caches, asking, telling: Some(config) }
 }
 
 /// Reads the configuration again. Whatever is wrong with it changes nothing.

@@ -6,6 +6,7 @@
 
 mod caches;
 mod machine;
+mod notify;
 mod proxy;
 
 /// Where the configuration is when neither `--config` nor `LARDER_CONFIG` says so.
@@ -30,11 +31,13 @@ pub enum Section {
     Proxy,
     /// `[[upstream]]`, one for each cache that is asked
     Upstream,
+    /// `[[notify]]`, one for each receiver
+    Notify,
 }
 
 impl Section {
     /// All of them, in the order of the reference.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Top,
         Self::Serve,
         Self::Build,
@@ -43,6 +46,7 @@ impl Section {
         Self::Push,
         Self::Proxy,
         Self::Upstream,
+        Self::Notify,
     ];
 
     /// The name between the brackets; none for the keys above the first section.
@@ -57,13 +61,14 @@ impl Section {
             Self::Push => Some("push"),
             Self::Proxy => Some("proxy"),
             Self::Upstream => Some("upstream"),
+            Self::Notify => Some("notify"),
         }
     }
 
     /// Whether the section may be there several times, each written `[[name]]`.
     #[must_use]
     pub fn is_repeated(self) -> bool {
-        matches!(self, Self::Cache | Self::Upstream)
+        matches!(self, Self::Cache | Self::Upstream | Self::Notify)
     }
 
     /// The line that a section begins with; none for the keys above the first section.
@@ -85,6 +90,7 @@ impl Section {
             Self::Push => "under [push]",
             Self::Proxy => "under [proxy]",
             Self::Upstream => "under [[upstream]]",
+            Self::Notify => "under [[notify]]",
         }
     }
 
@@ -110,6 +116,10 @@ impl Section {
                 "A binary cache that `larder proxy` asks. There may be several, each below an `[[upstream]]` of \
                  its own, the most wanted first: what two have is taken from the first. Without any, \
                  cache.nixos.org is asked."
+            }
+            Self::Notify => {
+                "Who is told when something changes: a host fails or is good again, an input is held, no run ends any \
+                 more. There may be several, each below a `[[notify]]` of its own. See `docs/notices.md`."
             }
         }
     }
@@ -150,7 +160,7 @@ pub struct Key {
 
 /// Every key there is.
 pub fn all() -> impl Iterator<Item = &'static Key> {
-    machine::KEYS.iter().chain(caches::KEYS).chain(proxy::KEYS)
+    machine::KEYS.iter().chain(caches::KEYS).chain(proxy::KEYS).chain(notify::KEYS)
 }
 
 /// The key of that name in that section.

@@ -8,6 +8,7 @@
 pub mod address;
 mod caches;
 pub mod keys;
+mod notify;
 pub mod problem;
 mod proxies;
 mod proxy;
@@ -28,6 +29,7 @@ use self::reader::Document;
 pub use self::address::Listen;
 pub use self::caches::{CacheConfig, CacheName, Push};
 pub use self::keys::DEFAULT_PATH;
+pub use self::notify::{Address, Notify, NotifyWay};
 pub use self::problem::ConfigErrors;
 pub use self::proxy::{Proxy, Upstream};
 pub use self::reference::{NIX_CONF, Role, starting_file};

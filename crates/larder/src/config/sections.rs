@@ -12,6 +12,7 @@ use larder_web::base_path::BasePath;
 use super::address::Listen;
 use super::caches::{self, CacheConfig, Push, ZSTD_LEVEL};
 use super::keys::Section;
+use super::notify::{self, Notify};
 use super::problem::{ValueError, quoted};
 use super::proxies::{self, network};
 use super::proxy::{self, Proxy};
@@ -47,6 +48,8 @@ pub struct Config {
     pub push: Push,
     /// The section `[proxy]`, and every `[[upstream]]`.
     pub proxy: Proxy,
+    /// Every `[[notify]]`, in the order of the file.
+    pub notify: Vec<Notify>,
 }
 
 /// `[serve]`: the binary cache.
@@ -133,7 +136,8 @@ pub(super) fn read(document: &mut Document<'_, '_>) -> Config {
     let client = client(&mut document.section(Section::Client));
     let (caches, push) = caches::read(document);
     let proxy = proxy::read(document, &state_dir);
-    Config { state_dir, serve, build, client, caches, push, proxy }
+    let notify = notify::read(document);
+    Config { state_dir, serve, build, client, caches, push, proxy, notify }
 }
 
 fn serve(section: &mut SectionReader<'_, '_, '_>) -> Serve {

@@ -34,3 +34,5 @@ mod walls;
 mod why;
 #[cfg(test)]
 mod why_view;
+#[cfg(test)]
+mod word;
