@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How often a server looks whether there is something to say or to send.
-const LOOK: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Does a run. However it ends, there is a report of it.
 pub(crate) async fn of_run(
@@ -42,7 +42,8 @@ pub(crate) async fn of_run(
 /// told later.
 pub(crate) fn keep(night: &Night, report: &Report) {
     if let (Some(publisher), Some(run)) = (&night.publisher, report.run)
-        && let Err(error) = publisher.ledger.keep_report(run, clock::now(), &report.for_keeping())
+        && let Err(error) =
+            publisher.ledger.keep_report(run, clock::now(), &report.shortened().write())
     {
         note(&format!("the report is not kept: {error}"));
     }
@@ -60,6 +61,7 @@ pub(crate) async fn send(
     if config.notify.is_empty() {
         return;
     }
+    let report = &report.shortened();
     let now = clock::now();
     let last_end = publisher.ledger.last_end().unwrap_or_default();
     let standing = Standing { report: Some(report), last_end, now };

@@ -229,8 +229,14 @@ impl Report {
             .ok()
     }
 
-    /// The report as it is kept: without plans, which are long, and of long texts the end.
-    pub fn for_keeping(&self) -> String {
+    /// The report as JSON.
+    pub fn write(&self) -> String {
+        // Every key is text and every number finite, so this cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The report as it is kept and sent: without plans, which are long, and of long texts the end.
+    pub fn shortened(&self) -> Self {
         let mut kept = self.clone();
         for host in &mut kept.hosts {
             host.plan = None;
@@ -245,8 +251,7 @@ impl Report {
         if let End::Failed { message } = &mut kept.end {
             shorten(message, KEPT_MESSAGE);
         }
-        // Every key is text and every number finite, so this cannot fail.
-        serde_json::to_string(&kept).unwrap_or_default()
+        kept
     }
 
     /// Whether every host did as it should.

@@ -32,8 +32,24 @@ fn least(section: Section) -> String {
     }
 }
 
+/// The least receiver that may have that key: what a receiver has depends on its kind.
+fn least_receiver(name: &str) -> &'static str {
+    match name {
+        "url-file" => "[[notify]]\nname = \"least\"\nkind = \"slack\"\n",
+        "url" | "room" | "token-file" => {
+            "[[notify]]\nname = \"least\"\nkind = \"matrix\"\nurl = \"https://least.example\"\nroom = \"!least\"\n\
+             token-file = \"/least\"\n"
+        }
+        "kind" => "[[notify]]\nname = \"least\"\nurl = \"https://least.example\"\n",
+        _ => "[[notify]]\nname = \"least\"\nkind = \"command\"\ncommand = [\"least\"]\n",
+    }
+}
+
 fn with_key(key: &Key, value: &str) -> String {
-    let least = least(key.section);
+    let least = match key.section {
+        Section::Notify => least_receiver(key.name).to_owned(),
+        section => least(section),
+    };
     let mut lines: Vec<&str> = least.lines().collect();
     if key.section.is_repeated() {
         lines.retain(|line| !line.starts_with(&format!("{} = ", key.name)));
@@ -59,10 +75,21 @@ fn with_companions(key: &Key, value: &str) -> String {
 /// A file that sets every key to its example.
 fn full_file() -> String {
     let mut file = String::new();
-    for section in Section::ALL {
+    for section in Section::ALL.into_iter().filter(|section| *section != Section::Notify) {
         file.extend(section.header().map(|header| format!("{header}\n")));
         file.extend(section.keys().map(|key| format!("{} = {}\n", key.name, key.example)));
     }
+    // What one receiver has, another cannot have.
+    for (name, key) in ["room", "url-file", "command"].iter().enumerate() {
+        let receiver = least_receiver(key).replace("least", &format!("receiver-{name}"));
+        let address =
+            if *key == "url-file" { "url-file = \"/etc/larder/slack.url\"\n" } else { "" };
+        file.push_str(&format!("{receiver}{address}"));
+    }
+    let taken = ["name", "kind", "url", "room", "token-file", "command"];
+    let rest = Section::Notify.keys().filter(|key| !taken.contains(&key.name));
+    let rest = rest.filter(|key| !["url-file", "json"].contains(&key.name));
+    file.extend(rest.map(|key| format!("{} = {}\n", key.name, key.example)));
     file
 }
 
