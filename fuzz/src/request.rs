@@ -130,6 +130,10 @@ pub fn target(bytes: &[u8]) {
     let segments: Option<Vec<String>> = path.split('/').map(decode).collect();
     let segments: Vec<&str> = segments.iter().flatten().map(String::as_str).collect();
     match segments.as_slice() {
+        ["", "builds"] => {
+            let before = build_file::before(query.unwrap_or_default());
+            assert!(before.is_none_or(|run| run > 0));
+        }
         ["", file] => info_file(file, query),
         ["", "nar", file] => {
             nar_name(file, query);
@@ -139,9 +143,6 @@ pub fn target(bytes: &[u8]) {
         ["", "realisations", file] => realisation_by_hash(file),
         ["", "build-trace-v2", derivation, file] => realisation_by_path(derivation, file),
         ["", "fleet", file] => revision_file(file),
-        ["", "builds"] => {
-            assert!(build_file::before(query.unwrap_or_default()).is_none_or(|run| run > 0))
-        }
         ["", "builds", file] => build_file(file),
         _ => {}
     }
