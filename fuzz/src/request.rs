@@ -12,6 +12,7 @@ use hyper::{
 use larder_web::base_path::BasePath;
 use larder_web::forwarded::{Client, Origin, TrustedProxies};
 use larder_web::request::{
+    build_file::{self, BuildFile},
     encoding::accepts_zstd,
     id::RequestId,
     info_file::{InfoFile, LogName},
@@ -129,6 +130,10 @@ pub fn target(bytes: &[u8]) {
     let segments: Option<Vec<String>> = path.split('/').map(decode).collect();
     let segments: Vec<&str> = segments.iter().flatten().map(String::as_str).collect();
     match segments.as_slice() {
+        ["", "builds"] => {
+            let before = build_file::before(query.unwrap_or_default());
+            assert!(before.is_none_or(|run| run > 0));
+        }
         ["", file] => info_file(file, query),
         ["", "nar", file] => {
             nar_name(file, query);
@@ -138,6 +143,7 @@ pub fn target(bytes: &[u8]) {
         ["", "realisations", file] => realisation_by_hash(file),
         ["", "build-trace-v2", derivation, file] => realisation_by_path(derivation, file),
         ["", "fleet", file] => revision_file(file),
+        ["", "builds", file] => build_file(file),
         _ => {}
     }
 }
@@ -214,6 +220,14 @@ fn realisation_by_hash(file: &str) {
 fn realisation_by_path(derivation: &str, file: &str) {
     if let Some(key) = realisation_file::by_path(derivation, file) {
         assert_eq!(format!("{key}.doi"), format!("{derivation}^{file}"));
+    }
+}
+
+fn build_file(file: &str) {
+    match BuildFile::parse(file) {
+        None => {}
+        Some(BuildFile::Page(run)) => assert!(run > 0 && run.to_string() == file),
+        Some(BuildFile::Document(run)) => assert!(run > 0 && format!("{run}.json") == file),
     }
 }
 

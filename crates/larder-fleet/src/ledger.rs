@@ -7,6 +7,7 @@
 mod held;
 mod locks;
 mod peaks;
+mod reports;
 
 use std::{
     path::{Path, PathBuf},
@@ -23,6 +24,7 @@ pub use self::{
     held::Held,
     locks::PublishedLock,
     peaks::{Measured, Peak},
+    reports::Run,
 };
 use crate::{host::HostName, revision::Revision};
 
@@ -31,6 +33,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("ledger/0001-runs-and-revisions.sql"),
     include_str!("ledger/0002-locks.sql"),
     include_str!("ledger/0003-peaks.sql"),
+    include_str!("ledger/0004-reports.sql"),
 ];
 
 /// How long to wait for another process that writes.

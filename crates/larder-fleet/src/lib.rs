@@ -8,6 +8,8 @@ pub mod durable;
 pub mod host;
 pub mod ledger;
 pub mod night;
+pub mod notify;
+pub mod plain;
 pub mod revision;
 pub mod schedule;
 pub mod upgrade;

@@ -15,6 +15,7 @@ mod lock;
 mod plan;
 mod progress;
 mod publish;
+mod recorder;
 mod remote;
 mod report;
 mod roots;
@@ -35,7 +36,10 @@ pub use lock::{CancelError, Cancelled, RunLock, RunLockError, cancel};
 pub use plan::BuildPlan;
 pub use progress::{Notice, Observer};
 pub use publish::{PublishError, Publisher};
-pub use report::{Change, HostReport, LockReport, Report};
+pub use recorder::Recorder;
+pub use report::{
+    Change, Disk, Durations, End, HostReport, LastGood, LockReport, Named, Names, Report, Versions,
+};
 pub use setup::{Night, NightError, Options, ledger_file, lock_file};
 pub use source::{FlakeSource, FlakeSourceError, Repository, WorkTree};
 pub use update::{Origin, UpdateError};

@@ -30,6 +30,7 @@ pub struct Invocation {
     log: Option<PathBuf>,
     expendable: Option<PathBuf>,
     started: Option<Arc<AtomicU32>>,
+    input: Option<Vec<u8>>,
 }
 
 /// A program could not be run, or did not do what it was run for.
@@ -79,6 +80,7 @@ impl Invocation {
             log: None,
             expendable: None,
             started: None,
+            input: None,
         }
     }
 
@@ -171,6 +173,13 @@ impl Invocation {
     #[must_use]
     pub fn tell_start(mut self, started: Arc<AtomicU32>) -> Self {
         self.started = Some(started);
+        self
+    }
+
+    /// What the program reads on its standard input, which then ends. Without, there is nothing to read.
+    #[must_use]
+    pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(bytes.into());
         self
     }
 

@@ -13,6 +13,7 @@ pub(crate) enum Endpoint {
     Debuginfo,
     File,
     Fleet,
+    Builds,
     Health,
     Version,
     Metrics,
@@ -22,7 +23,7 @@ pub(crate) enum Endpoint {
 
 impl Endpoint {
     /// All of them, each at the place of its number.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Landing,
         Self::CacheInfo,
         Self::Narinfo,
@@ -33,6 +34,7 @@ impl Endpoint {
         Self::Debuginfo,
         Self::File,
         Self::Fleet,
+        Self::Builds,
         Self::Health,
         Self::Version,
         Self::Metrics,
@@ -47,6 +49,7 @@ impl Endpoint {
         match path.split_once('/') {
             Some(("serve", _)) => Self::File,
             Some(("fleet", _)) => Self::Fleet,
+            Some(("builds", _)) => Self::Builds,
             Some(("nar" | "log" | "realisations" | "build-trace-v2" | "debuginfo", _)) => {
                 Self::of_a_cache(path)
             }
@@ -76,6 +79,7 @@ impl Endpoint {
             "" => Self::Landing,
             "nix-cache-info" => Self::CacheInfo,
             "fleet" => Self::Fleet,
+            "builds" => Self::Builds,
             "health" => Self::Health,
             "version" => Self::Version,
             "metrics" => Self::Metrics,
@@ -99,6 +103,7 @@ impl Endpoint {
             Self::Debuginfo => "debuginfo",
             Self::File => "file",
             Self::Fleet => "fleet",
+            Self::Builds => "builds",
             Self::Health => "health",
             Self::Version => "version",
             Self::Metrics => "metrics",
@@ -134,6 +139,8 @@ mod tests {
             ("/build-trace-v2/x/out.doi".to_owned(), Endpoint::Realisation),
             ("/fleet".to_owned(), Endpoint::Fleet),
             ("/fleet/laptop.json".to_owned(), Endpoint::Fleet),
+            ("/builds".to_owned(), Endpoint::Builds),
+            ("/builds/12.json".to_owned(), Endpoint::Builds),
             ("/health".to_owned(), Endpoint::Health),
             ("/version".to_owned(), Endpoint::Version),
             ("/metrics".to_owned(), Endpoint::Metrics),

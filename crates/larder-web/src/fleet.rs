@@ -60,14 +60,14 @@ fn describe(state: &HostState) -> Value {
     json!({ "host": state.host, "lastRun": last_run, "lastGood": revision })
 }
 
-fn json_response(body: String) -> Response {
+pub(crate) fn json_response(body: String) -> Response {
     // What a client must not act on once it is old must not come from a cache in between.
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")];
     (headers, body).into_response()
 }
 
 /// Asks the ledger; nothing, if there is none yet.
-async fn read<T: Send + 'static>(
+pub(crate) async fn read<T: Send + 'static>(
     site: &Arc<Site>,
     question: impl FnOnce(&Ledger) -> Result<T, LedgerError> + Send + 'static,
 ) -> Result<Option<T>, WebError> {

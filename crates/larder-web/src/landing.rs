@@ -52,7 +52,7 @@ fn render(site: &Site, address: &str) -> Markup {
         @if !site.fleet_keys.is_empty() {
             h2 { "Upgrade from it, in /etc/larder/larder.toml" }
             pre { code { (client(address, &site.fleet_keys)) } }
-            p { "What is built for which host: " a href="fleet" { "fleet" } "." }
+            p { "What is built for which host: " a href="fleet" { "fleet" } ". What the last runs came to: " a href="builds" { "builds" } "." }
         }
     };
     page::page("Larder", STYLE, &body)

@@ -4,6 +4,7 @@
 //! decides nothing about store paths itself. [`router::router`] names every route.
 
 pub mod base_path;
+mod builds;
 pub mod cache_site;
 mod endpoint;
 mod error;

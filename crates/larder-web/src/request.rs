@@ -6,6 +6,7 @@
 //! handlers' business. The targets `request_*` in `fuzz/` hold these parsers to what they promise.
 
 pub mod authorization;
+pub mod build_file;
 pub mod encoding;
 pub mod id;
 pub mod info_file;

@@ -13,6 +13,7 @@ use axum::{
 
 use crate::{
     base_path::BasePath,
+    builds,
     cache_site::CacheSite,
     error::WebError,
     files, fleet, landing, logs,
@@ -32,6 +33,8 @@ pub fn router(site: Site) -> Router {
         .route("/serve/{*file}", get(files::file))
         .route("/fleet", get(fleet::overview))
         .route("/fleet/{file}", get(fleet::host))
+        .route("/builds", get(builds::list))
+        .route("/builds/{file}", get(builds::build))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/health", get(health))

@@ -12,8 +12,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     command::{
-        build, builders, cache, check, config, gc, hook, init, key, pin, proxy, push, schedule,
-        serve, token, upgrade, why,
+        build, builders, cache, check, config, gc, hook, init, key, notify, pin, proxy, push,
+        report as report_of_run, schedule, serve, token, upgrade, why,
     },
     config::DEFAULT_PATH,
     context::Context,
@@ -55,6 +55,8 @@ enum Command {
     Schedule(schedule::Arguments),
     Builders(builders::Arguments),
     Check(check::Arguments),
+    Report(report_of_run::Arguments),
+    Notify(notify::Arguments),
     Upgrade(upgrade::Arguments),
     Why(why::Arguments),
     Proxy(proxy::Arguments),
@@ -116,6 +118,8 @@ async fn dispatch(cli: Cli) -> Result<Done, Error> {
         Command::Schedule(arguments) => schedule::run(&context, &arguments).await,
         Command::Builders(arguments) => builders::run(&context, &arguments).await,
         Command::Check(arguments) => check::run(&context, &arguments).await,
+        Command::Report(arguments) => report_of_run::run(&context, &arguments),
+        Command::Notify(arguments) => notify::run(&context, &arguments).await,
         Command::Upgrade(arguments) => upgrade::run(&context, &arguments).await,
         Command::Why(arguments) => why::run(&context, &arguments).await,
         Command::Proxy(arguments) => proxy::run(&context, &arguments).await,

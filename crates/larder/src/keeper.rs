@@ -7,7 +7,9 @@ use larder_nix::command::CancellationToken;
 use larder_web::static_cache::StaticCache;
 use tokio::task::JoinSet;
 
-use crate::{config::Config, network, pusher, scheduler::Scheduler, wiring::proxy::Asking};
+use crate::{
+    config::Config, heartbeat, network, pusher, scheduler::Scheduler, wiring::proxy::Asking, word,
+};
 
 /// Between two tries to hear from a kernel that does not tell of the network.
 const UNTOLD: Duration = Duration::from_secs(60);
@@ -26,6 +28,8 @@ pub(crate) struct Work {
     pub(crate) caches: Vec<Arc<StaticCache>>,
     /// What is asked of others.
     pub(crate) asking: Option<Asking>,
+    /// The configuration of a server that tells how the fleet is.
+    pub(crate) telling: Option<Config>,
 }
 
 /// Does it meanwhile.
@@ -46,6 +50,12 @@ impl Keeper {
         }
         if let Some(scheduler) = work.schedule {
             tasks.spawn(scheduler.stand_by(stop.clone()));
+        }
+        if let Some(config) = work.telling {
+            tasks.spawn(heartbeat::go_on(config.clone(), stop.clone()));
+            if !config.notify.is_empty() {
+                tasks.spawn(word::stand_by(config, stop.clone()));
+            }
         }
         if let Some(config) = work.push {
             tasks.spawn(pusher::stand_by(config, stop.clone()));

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use larder_cache::storage::Secret;
 use larder_formats::signature::{SecretKey, SignatureError};
 use zeroize::Zeroizing;
 
@@ -20,6 +21,11 @@ pub(crate) enum KeyError {
     /// There is none.
     #[error("there is no key at {0}: `larder key generate NAME --output {0}` makes one")]
     Missing(PathBuf),
+    /// There is none, of those that people write.
+    #[error(
+        "there is no file {0}, which is to hold a secret: write it there, for nobody else to read (`chmod 600`)"
+    )]
+    NoSecret(PathBuf),
     /// It may not be read, or not be written.
     #[error("cannot use the key file {path}: {source}")]
     Io {
@@ -61,17 +67,26 @@ pub(crate) enum KeyError {
 
 /// Reads a secret key, and insists on its permissions.
 pub(crate) fn read(path: &Path) -> Result<SecretKey, KeyError> {
+    let text = text(path, KeyError::Missing)?;
+    SecretKey::parse(text.trim())
+        .map_err(|source| KeyError::Malformed { path: path.to_owned(), source })
+}
+
+/// Reads another secret: a token, or an address that is one. It insists on the same permissions.
+pub(crate) fn read_secret(path: &Path) -> Result<Secret, KeyError> {
+    Ok(Secret::new(text(path, KeyError::NoSecret)?.trim()))
+}
+
+fn text(path: &Path, missing: fn(PathBuf) -> KeyError) -> Result<Zeroizing<String>, KeyError> {
     let io = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => KeyError::Missing(path.to_owned()),
+        io::ErrorKind::NotFound => missing(path.to_owned()),
         _ => KeyError::Io { path: path.to_owned(), source },
     };
     let mode = fs::metadata(path).map_err(io)?.permissions().mode() & 0o777;
     if mode & TOO_OPEN != 0 {
         return Err(KeyError::TooOpen { path: path.to_owned(), mode });
     }
-    let text = Zeroizing::new(fs::read_to_string(path).map_err(io)?);
-    SecretKey::parse(text.trim())
-        .map_err(|source| KeyError::Malformed { path: path.to_owned(), source })
+    Ok(Zeroizing::new(fs::read_to_string(path).map_err(io)?))
 }
 
 /// Makes a secret key and writes it where nothing is yet, for nobody else to read. Its folder is made:

@@ -120,6 +120,25 @@ pub(crate) enum Error {
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Night(#[from] NightError),
+    #[error("no receiver is configured: write a [[notify]] with a `name` and a `kind`")]
+    NoReceivers,
+    #[error("there is no receiver {0:?}: the configured ones are {known}", known = .1.join(", "))]
+    NoSuchReceiver(String, Vec<String>),
+    #[error("cannot prepare to send: {0}")]
+    Sender(String),
+    #[error(transparent)]
+    Outbox(#[from] larder_fleet::notify::OutboxError),
+    #[error(transparent)]
+    Send(#[from] larder_fleet::notify::SendError),
+    #[error("there was no run here yet: `larder build` does one")]
+    NoRuns,
+    #[error("there was no run {0}; `larder report --list` shows which there were")]
+    NoSuchRun(i64),
+    #[error(
+        "there is no report of run {0} that can be read: the run is under way, or was killed, or was long ago; \
+         `larder report --list` shows of which there is one"
+    )]
+    NoReport(i64),
     #[error(transparent)]
     Cancel(#[from] CancelError),
     #[error(transparent)]

@@ -6,10 +6,12 @@ pub(crate) mod check;
 pub(crate) mod gc;
 mod lines;
 mod lock;
+pub(crate) mod notify;
 pub(crate) mod pin;
 pub(crate) mod proxy;
 pub(crate) mod push;
 pub(crate) mod queue;
+pub(crate) mod report;
 pub(crate) mod schedule;
 mod summary;
 mod text;
@@ -20,7 +22,7 @@ use std::io::IsTerminal;
 
 use larder_fleet::night::Observer;
 
-pub use summary::{json, plan, summary};
+pub use summary::{headline, json, kept, plan, summary};
 
 /// The view for whatever standard error is.
 pub(crate) fn for_this_terminal() -> Box<dyn Observer> {

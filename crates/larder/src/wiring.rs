@@ -2,6 +2,7 @@
 
 pub(crate) mod builders;
 pub(crate) mod caches;
+pub(crate) mod notify;
 pub(crate) mod proxy;
 pub(crate) mod why;
 

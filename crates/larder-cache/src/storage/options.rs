@@ -60,7 +60,8 @@ impl Secret {
         Self(text.into())
     }
 
-    pub(super) fn reveal(&self) -> &str {
+    /// The text, for whoever needs it to do its work.
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::params;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Ledger, LedgerError};
 
@@ -11,7 +11,7 @@ use super::{Ledger, LedgerError};
 const RUNS: i64 = 5;
 
 /// The most memory that something took in a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peak {
     /// A package's name without its version, or `evaluation of HOST`.
     pub name: String,
@@ -22,7 +22,7 @@ pub struct Peak {
 }
 
 /// How a peak is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Measured {
     /// Its processes were looked at once a second.

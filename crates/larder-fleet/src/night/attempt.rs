@@ -52,6 +52,8 @@ pub(super) struct Attempts<'a> {
     pub fetched: usize,
     /// What was tried again so far.
     pub retries: Vec<Retry>,
+    /// Why the run is not to go on, if it is not.
+    pub stopped: Option<String>,
 }
 
 impl Attempts<'_> {
@@ -146,6 +148,7 @@ impl Attempts<'_> {
         self.built += realised.built;
         self.fetched += realised.fetched;
         self.retries.extend(realised.retries.iter().cloned());
+        self.stopped = realised.stopped.clone().or(self.stopped.take());
         let judge = |job: Job| Ok((self.night.judge(&job, &realised)?, job));
         let hosts = jobs.into_iter().map(judge).map(|it| it.map(|(outcome, job)| (job, outcome)));
         Ok(Attempt { lock, hosts: hosts.collect::<Result<_, NightError>>()? })

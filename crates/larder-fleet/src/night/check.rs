@@ -45,8 +45,7 @@ pub async fn check(
         if cancel.is_cancelled() {
             return Err(NightError::Cancelled);
         }
-        let mut of_host =
-            HostReport { host, plan: None, store_path: None, outcome: None, revision: None };
+        let mut of_host = HostReport::of(host);
         match evaluated {
             Ok(evaluated) => {
                 observer.notice(Notice::Checked(&of_host.host));

@@ -1,6 +1,6 @@
 //! Finding the hosts, and evaluating each to its derivation.
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 use larder_formats::store_path::StorePath;
 use larder_nix::{
@@ -56,17 +56,17 @@ pub(super) struct Hosts {
 }
 
 /// A host that nothing could be done about.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LeftOut {
     /// Its name.
     pub name: String,
     /// Why, to stand behind the name.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
 }
 
 impl Hosts {
     fn leave_out(&mut self, name: String, reason: &'static str) {
-        self.left_out.push(LeftOut { name, reason });
+        self.left_out.push(LeftOut { name, reason: reason.into() });
     }
 }
 

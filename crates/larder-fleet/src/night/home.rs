@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use larder_formats::lock_file::{InputChange, LockFile};
 use larder_nix::command::{CancellationToken, CommandError, Invocation};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::source::{Repository, WorkTree, git};
 use crate::ledger::{Held, Ledger, LedgerError, PublishedLock};
@@ -31,7 +31,7 @@ pub struct Home {
 }
 
 /// What became of a lock that was to go home.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "home")]
 pub enum WentHome {
     /// It is there.

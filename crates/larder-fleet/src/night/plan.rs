@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 
 use larder_formats::store_path::{StoreDir, StorePath};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What would be built and what would be downloaded.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildPlan {
     /// Derivations to build here.

@@ -9,6 +9,8 @@ use crate::{host::HostName, ledger::Outcome};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Notice<'a> {
+    /// A run has begun that is noted in the ledger, under this number.
+    Begun(i64),
     /// The flake is being fetched.
     Fetching {
         /// From where.
@@ -64,6 +66,8 @@ pub enum Notice<'a> {
     },
     /// A download ended, well or not.
     FetchEnded(&'a StorePath),
+    /// So many bytes came from somewhere else, as they were packed there.
+    Transferred(u64),
     /// Nix says something people should see.
     Message(&'a str),
     /// A host is done.

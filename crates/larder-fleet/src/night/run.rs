@@ -1,6 +1,6 @@
 //! One run, from the fetch to the publication.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{cmp::Reverse, collections::BTreeMap, path::PathBuf};
 
 use larder_formats::{
     lock_file::{self, InputChange},
@@ -17,7 +17,7 @@ use super::{
     lock::RunLock,
     progress::{Notice, Observer},
     publish::{Common, Publisher},
-    report::{HostReport, Job, LockReport, Report},
+    report::{Change, End, HostReport, Job, LockReport, Report},
     setup::{Night, NightError, Options, lock_file},
     source::WorkTree,
     update::{self, Locks, UpdateError},
@@ -56,6 +56,7 @@ impl Night {
         }
         let begin = |publisher: &Publisher| publisher.ledger.begin_run((self.clock)(), &self.flake);
         let run = self.publisher.as_ref().map(begin).transpose()?;
+        run.into_iter().for_each(|run| observer.notice(Notice::Begun(run)));
         let guard = self.guard(observer, cancel).await?;
         let (tree, locks) = self.prepare(options, observer, cancel).await?;
         let Hosts { hosts, left_out } =
@@ -73,11 +74,12 @@ impl Night {
             built: 0,
             fetched: 0,
             retries: Vec::new(),
+            stopped: None,
         };
         let jobs = attempts.evaluate(&hosts).await?;
         if options.dry_run {
             let changes = lock_file::changes(&locks.start, &locks.new);
-            report.changes = changes.iter().map(Into::into).collect();
+            report.changes = changes.iter().map(Change::of).collect();
             report.hosts = jobs.into_iter().map(HostReport::planned).collect();
             return Ok(report);
         }
@@ -90,6 +92,10 @@ impl Night {
         report.fetched = attempts.fetched;
         report.retries = attempts.retries;
         report.peaks = guard.peaks();
+        report.peaks.sort_by_key(|peak| Reverse(peak.bytes));
+        if let Some(reason) = attempts.stopped {
+            report.end = End::Stopped { reason };
+        }
         report.log = Some(attempts.log).filter(|log| log.exists());
         let ended = Ended { tree: &tree, locks: &locks, settled: &settled };
         self.conclude(run, &ended, &mut report, (observer, cancel)).await?;
@@ -151,10 +157,10 @@ impl Night {
         let before = self.published_lock()?;
         let older = older(before.as_ref(), attempt, observer)?;
         let changes = lock_file::changes(&ended.locks.start, &attempt.lock);
-        report.changes = changes.iter().map(Into::into).collect();
+        report.changes = changes.iter().map(Change::of).collect();
         let mut lock = LockReport {
             start: ended.locks.origin,
-            older: older.iter().map(Into::into).collect(),
+            older: older.iter().map(Change::of).collect(),
             undecided: undecided.clone(),
             home: None,
         };

@@ -7,7 +7,7 @@ use larder_nix::{
     command::{CancellationToken, CommandError, Invocation},
     nix::{Nix, Version},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::source::{WorkTree, git};
 use crate::{durable, ledger::PublishedLock};
@@ -30,7 +30,7 @@ pub enum UpdateError {
 }
 
 /// Where the lock came from that a run began with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "from")]
 pub enum Origin {
     /// The repository.

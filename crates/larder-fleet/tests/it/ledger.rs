@@ -243,3 +243,63 @@ fn what_an_older_larder_wrote_of_a_failure_can_be_read() {
         (FailureKind::Itself, FailureKind::Itself, None)
     );
 }
+
+#[test]
+fn reports_are_kept_once_and_the_oldest_go() {
+    let (_dir, file, ledger) = fresh();
+    let begin = || ledger.begin_run(time("2026-01-01T03:00:00Z"), "/etc/nixos").unwrap();
+    assert_eq!(ledger.last_end().unwrap(), None);
+    let (old, first) = (begin(), begin());
+    assert_eq!(ledger.last_end().unwrap(), Some(time("2026-01-01T03:00:00Z")), "the first began");
+    ledger.keep_report(old, time("2024-12-31T03:00:00Z"), "{}").unwrap();
+    let finished = r#"{"end":{"result":"finished"}}"#;
+    ledger.keep_report(first, time("2026-01-01T04:00:00Z"), finished).unwrap();
+    assert!(ledger.keep_report(first, time("2026-01-01T05:00:00Z"), "{}").is_err());
+    assert_eq!(ledger.run(old).unwrap().unwrap().report, None, "over a year old");
+    let failed = begin();
+    let text = r#"{"end":{"result":"failed","message":"x"}}"#;
+    ledger.keep_report(failed, time("2026-01-02T04:00:00Z"), text).unwrap();
+    ledger.keep_report(begin(), time("2026-01-02T05:00:00Z"), "not JSON").unwrap();
+    assert_eq!(ledger.last_end().unwrap(), Some(time("2026-01-01T04:00:00Z")));
+    let mut connection = Connection::open(file).unwrap();
+    let transaction = connection.transaction().unwrap();
+    for run in 5..504 {
+        let row = (run, "2026-01-03T04:00:00Z");
+        transaction.execute("insert into runs values (?1, ?2, 'x')", row).unwrap();
+        transaction.execute("insert into reports values (?1, ?2, '{}')", row).unwrap();
+    }
+    transaction.commit().unwrap();
+    ledger.keep_report(begin(), time("2026-01-03T04:00:00Z"), "{}").unwrap();
+    let kept = ledger.runs(None, 1000).unwrap();
+    assert_eq!(kept.len(), 504);
+    assert_eq!(kept.iter().filter(|run| run.report.is_some()).count(), 500);
+    assert!(kept[0].report.is_some() && kept[0].number == 504);
+    assert_eq!(
+        ledger.runs(Some(3), 10).unwrap().iter().map(|run| run.number).collect::<Vec<_>>(),
+        [2, 1]
+    );
+    assert_eq!(ledger.run(1000).unwrap(), None);
+    assert!(connection.execute("update reports set report = 'x'", []).is_err());
+    assert!(
+        connection.execute("insert or replace into reports values (504, 'x', 'x')", []).is_err()
+    );
+}
+
+#[test]
+fn since_when_a_host_fails_is_counted_from_its_last_good_run() {
+    let (_dir, _file, ledger) = fresh();
+    let pc = "pc".parse().unwrap();
+    let bad = Outcome::EvaluationFailed { message: "x".to_owned() };
+    let mut since = Vec::new();
+    for (hour, outcome) in
+        [&bad, &bad, &Outcome::Unchanged, &Outcome::Built, &bad, &bad].into_iter().enumerate()
+    {
+        let now = time(&format!("2026-01-01T0{hour}:00:00Z"));
+        let run = ledger.begin_run(now, "/etc/nixos").unwrap();
+        ledger.record(run, &pc, now, outcome).unwrap();
+        ledger.record(run, &"nuc".parse().unwrap(), now, &Outcome::Built).unwrap();
+        since.push(ledger.failing_since(&pc).unwrap().map(|time| time.strftime("%H").to_string()));
+    }
+    let since: Vec<Option<&str>> = since.iter().map(Option::as_deref).collect();
+    assert_eq!(since, [Some("00"), Some("00"), None, None, Some("04"), Some("04")]);
+}

@@ -15,6 +15,8 @@ mod host;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod notify;
+#[cfg(test)]
 mod revision;
 #[cfg(test)]
 mod run_lock;

@@ -51,7 +51,7 @@ impl Invocation {
         cancel: &CancellationToken,
         on_line: impl FnMut(&str) + Send,
     ) -> Result<Output, CommandError> {
-        let mut group = Group::start(self, Stdio::null())?;
+        let mut group = self.start()?;
         let log = match &self.log {
             None => None,
             Some(path) => {
@@ -98,6 +98,18 @@ impl Invocation {
         tail.drain(..tail.len().saturating_sub(TAIL));
         let stderr_tail = String::from_utf8_lossy(&tail).into_owned();
         Ok(Output { finished: Finished { status, stderr_tail }, stdout })
+    }
+
+    /// Starts the program, and has it read what it is to read.
+    fn start(&self) -> Result<Group, CommandError> {
+        let Some(bytes) = self.input.clone() else { return Group::start(self, Stdio::null()) };
+        let mut group = Group::start(self, Stdio::piped())?;
+        if let Some(mut input) = group.input() {
+            // Beside the reading, since a program may answer before it has read all. One that ends without reading it
+            // did not want it, and its exit status says whether that is well.
+            tokio::spawn(async move { input.write_all(&bytes).await });
+        }
+        Ok(group)
     }
 
     /// Runs the program to its end, with everything it writes going to the end of a file. It holds no

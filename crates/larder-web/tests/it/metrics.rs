@@ -6,6 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use larder_fleet::{
+    ledger::{Ledger, Outcome},
+    night::ledger_file,
+};
 use larder_testkit::{
     Nix, NixVersion, Program, TestStore, Tree, nix::workspace_root, scratch::scratch,
     tree::random_bytes,
@@ -346,11 +350,18 @@ fn the_table_of_the_documentation_names_each_metric_and_its_labels() {
     let store = small_store();
     let folder = scratch("cache");
     let place = folder.path().display().to_string();
-    let server = Server::with(&store, &(cache("main", &place, "") + "[push]\nto = [\"main\"]\n"));
-    // It is looked at once a second what waits to be pushed.
+    let push = "[push]\nto = [\"main\"]\n";
+    let notify = "[[notify]]\nname = \"team\"\nkind = \"command\"\ncommand = [\"true\"]\n";
+    let server = Server::with(&store, &(cache("main", &place, "") + push + notify));
+    let ledger = Ledger::open(&ledger_file(&server.folder().join("state"))).unwrap();
+    let time = "2026-01-01T03:00:00Z".parse().unwrap();
+    let run = ledger.begin_run(time, "/etc/nixos").unwrap();
+    ledger.record(run, &"pc".parse().unwrap(), time, &Outcome::Built).unwrap();
+    // It is looked once a second what waits to be pushed, and not much less often how the fleet is.
     let begun = Instant::now();
-    while !Page::of(server.address()).families().contains_key("larder_push_waiting_paths") {
-        assert!(begun.elapsed() < Duration::from_secs(30), "nobody looks what waits");
+    let looked = ["larder_push_waiting_paths", "larder_host_failing", "larder_notices_waiting"];
+    while looked.iter().any(|it| !Page::of(server.address()).families().contains_key(*it)) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nobody looks");
         thread::sleep(Duration::from_millis(50));
     }
     http::get(server.address(), "/health");

@@ -14,7 +14,7 @@ use crate::{
     pusher,
     report::{Done, Error},
     view::{self, note, push::Board},
-    wiring,
+    wiring, word,
 };
 
 /// Build every host of the fleet, and publish what built
@@ -84,12 +84,15 @@ pub(super) async fn once(context: &Context, config: &Config, task: Task) -> Resu
     let hosts = task.hosts.unwrap_or(night.hosts);
     night.hosts = Wanted::Without(Box::new(hosts), Box::new(task.without));
     let mut view = view::for_this_terminal();
-    let report = night.run(task.options, view.as_mut(), &context.cancel).await;
+    let Task { options, publish, json, .. } = task;
+    let (report, ran) = word::of_run(&night, options, view.as_mut(), &context.cancel).await;
     // Clears what is drawn before anything else is printed.
     drop(view);
-    let report = report?;
-    let done = report_on(&report, task.json);
-    if task.publish && !config.push.to.is_empty() {
+    word::keep(&night, &report);
+    word::send(config, &night, &report, &context.cancel).await;
+    ran?;
+    let done = report_on(&report, json);
+    if publish && !config.push.to.is_empty() {
         send(context, config, &report.published()).await;
     }
     Ok(done)

@@ -36,6 +36,9 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Done, Erro
                 crate::keys::read(path)?;
             }
             wiring::tls(&config)?;
+            for receiver in &config.notify {
+                wiring::notify::receiver(receiver)?;
+            }
             say(&format!("{}: good", context.config_file().display()));
             Ok(Done::Well)
         }

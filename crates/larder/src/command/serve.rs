@@ -12,6 +12,7 @@ use crate::{
     answering,
     config::Config,
     context::Context,
+    heartbeat,
     keeper::Work,
     lifecycle, pusher,
     report::{Done, Error},
@@ -33,6 +34,7 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> Result<Done, Error>
     let Served { serving, caches, proxy } = wiring::serving(&config, &lasting)?;
     let mut server = Server::new(serving, Limits::default());
     pusher::describe();
+    heartbeat::describe();
     let inherited = Listening::inherited()?;
     let activated = !inherited.is_empty();
     if activated {
@@ -52,8 +54,8 @@ fn work(
     asking: Option<Asking>,
 ) -> Work {
     let schedule = Scheduler::of(context, &config);
-    let push = Some(config).filter(|config| !config.push.to.is_empty());
-    Work { push, schedule, caches, asking }
+    let push = Some(config.clone()).filter(|config| !config.push.to.is_empty());
+    Work { push, schedule, caches, asking, telling: Some(config) }
 }
 
 /// Reads the configuration again. Whatever is wrong with it changes nothing.

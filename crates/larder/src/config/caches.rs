@@ -25,8 +25,9 @@ pub(super) const CACHE_NIXOS_ORG_KEY: &str =
 const NETRC: &str = "/etc/nix/netrc";
 
 /// What the server answers for by itself; a cache of that name would hide it or be hidden.
-const TAKEN: [&str; 12] = [
+const TAKEN: [&str; 13] = [
     "build-trace-v2",
+    "builds",
     "debuginfo",
     "fleet",
     "health",

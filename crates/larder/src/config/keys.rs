@@ -9,6 +9,7 @@ mod builders;
 mod caches;
 mod machine;
 mod night;
+mod notify;
 mod proxy;
 mod schedule;
 
@@ -38,11 +39,13 @@ pub enum Section {
     Proxy,
     /// `[[upstream]]`, one for each cache that is asked
     Upstream,
+    /// `[[notify]]`, one for each receiver
+    Notify,
 }
 
 impl Section {
     /// All of them, in the order of the reference.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Top,
         Self::Serve,
         Self::Build,
@@ -53,6 +56,7 @@ impl Section {
         Self::Push,
         Self::Proxy,
         Self::Upstream,
+        Self::Notify,
     ];
 
     /// The name between the brackets; none for the keys above the first section.
@@ -69,13 +73,15 @@ impl Section {
             Self::Push => Some("push"),
             Self::Proxy => Some("proxy"),
             Self::Upstream => Some("upstream"),
+            Self::Notify => Some("notify"),
         }
     }
 
     /// Whether the section may be there several times, each written `[[name]]`.
     #[must_use]
     pub fn is_repeated(self) -> bool {
-        matches!(self, Self::Schedule | Self::Builder | Self::Cache | Self::Upstream)
+        use Section::{Builder, Cache, Notify, Schedule, Upstream};
+        matches!(self, Schedule | Builder | Cache | Upstream | Notify)
     }
 
     /// The line that a section begins with; none for the keys above the first section.
@@ -99,6 +105,7 @@ impl Section {
             Self::Push => "under [push]",
             Self::Proxy => "under [proxy]",
             Self::Upstream => "under [[upstream]]",
+            Self::Notify => "under [[notify]]",
         }
     }
 
@@ -132,6 +139,10 @@ impl Section {
                 "A binary cache that `larder proxy` asks. There may be several, each below an `[[upstream]]` of \
                  its own, the most wanted first: what two have is taken from the first. Without any, \
                  cache.nixos.org is asked."
+            }
+            Self::Notify => {
+                "Who is told when something changes: a host fails or is good again, an input is held, no run ends any \
+                 more. There may be several, each below a `[[notify]]` of its own. See `docs/notices.md`."
             }
         }
     }
@@ -173,7 +184,7 @@ pub struct Key {
 /// Every key there is.
 pub fn all() -> impl Iterator<Item = &'static Key> {
     let of_machines = machine::KEYS.iter().chain(night::KEYS).chain(bounds::KEYS);
-    let nightly = of_machines.chain(schedule::KEYS).chain(builders::KEYS);
+    let nightly = of_machines.chain(schedule::KEYS).chain(builders::KEYS).chain(notify::KEYS);
     nightly.chain(caches::KEYS).chain(proxy::KEYS)
 }
 

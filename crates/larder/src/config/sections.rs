@@ -14,6 +14,7 @@ use super::bounds::{self, Bounds};
 use super::builders;
 use super::caches::{self, CacheConfig, Push, ZSTD_LEVEL};
 use super::keys::Section;
+use super::notify::{self, Notify};
 use super::problem::{ValueError, quoted};
 use super::proxies::{self, network};
 use super::proxy::{self, Proxy};
@@ -55,6 +56,8 @@ pub struct Config {
     pub push: Push,
     /// The section `[proxy]`, and every `[[upstream]]`.
     pub proxy: Proxy,
+    /// Every `[[notify]]`, in the order of the file.
+    pub notify: Vec<Notify>,
 }
 
 /// `[serve]`: the binary cache.
@@ -155,7 +158,8 @@ pub(super) fn read(document: &mut Document<'_, '_>) -> Config {
     let client = client(&mut document.section(Section::Client));
     let (caches, push) = caches::read(document);
     let proxy = proxy::read(document, &state_dir);
-    Config { state_dir, serve, build, schedules, builders, client, caches, push, proxy }
+    let notify = notify::read(document);
+    Config { state_dir, serve, build, schedules, builders, client, caches, push, proxy, notify }
 }
 
 fn serve(section: &mut SectionReader<'_, '_, '_>) -> Serve {

@@ -5,10 +5,7 @@ use larder_fleet::{
     night::{LockReport, Origin, Report, WentHome},
 };
 
-use super::text::{count, indented, name};
-
-/// Lines of a failed build's log that are shown of each input that is held.
-const SHOWN_LINES: usize = 5;
+use super::text::{count, day, failures, few, indented};
 
 /// Before all else: what everything was built with.
 pub(super) fn start(report: &Report) -> Vec<String> {
@@ -36,21 +33,13 @@ pub(super) fn held(report: &Report) -> Vec<String> {
 }
 
 fn one_held(held: &Held) -> Vec<String> {
-    let hosts: Vec<&str> = held.hosts.iter().map(|host| host.as_str()).collect();
-    let since = held.since.strftime("%Y-%m-%d");
+    let hosts = few(held.hosts.iter().map(|host| host.as_str()));
     let mut lines = vec![
-        format!("\n{} is held since {since}: its update breaks {}", held.input, hosts.join(", ")),
+        format!("\n{} is held since {}: its update breaks {hosts}", held.input, day(held.since)),
         indented(&format!("it stays at  {}", held.at)),
         indented(&format!("and not      {}", held.bad)),
     ];
-    for failure in &held.failures {
-        lines.push(indented(&format!("{} fails:", name(&failure.derivation))));
-        let shown = failure.last_lines.len().saturating_sub(SHOWN_LINES);
-        lines.extend(failure.last_lines[shown..].iter().map(|line| indented(&format!("  {line}"))));
-    }
-    if held.failures.is_empty() {
-        lines.extend(held.message.lines().map(indented));
-    }
+    lines.extend(failures("", &held.failures, &held.message));
     lines
 }
 

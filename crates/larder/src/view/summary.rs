@@ -1,18 +1,17 @@
 //! The texts that stay: what a run came to.
 
+use std::{collections::BTreeSet, time::Duration};
+
 use larder_fleet::{
-    ledger::{Failure, FailureKind, Outcome},
-    night::{BuildPlan, HostReport, Report, Retry},
+    ledger::{FailureKind, Outcome},
+    night::{BuildPlan, Durations, End, HostReport, Report, Retry, Versions},
 };
 use larder_formats::lock_file::InputChange;
 
 use super::{
     lock,
-    text::{count, indented, name, size},
+    text::{count, day, failures, few, indented, name, size},
 };
-
-/// Lines of a failed build's log that the summary shows; the whole log is named beside them.
-const SHOWN_LINES: usize = 10;
 
 /// A plan in one line.
 pub fn plan(plan: &BuildPlan) -> String {
@@ -68,7 +67,7 @@ pub(super) fn change(change: &InputChange) -> String {
     }
 }
 
-/// The whole report, for people.
+/// The whole report, for people: what is not as it should be comes first behind the hosts.
 pub fn summary(report: &Report) -> String {
     let mut lines = lock::start(report);
     for change in &report.changes {
@@ -79,30 +78,146 @@ pub fn summary(report: &Report) -> String {
     for host in &report.hosts {
         lines.push(format!("{:width$}  {}", host.host, of_host(host)));
     }
-    for host in &report.hosts {
-        lines.extend(details(host));
-    }
+    lines.extend(report.hosts.iter().flat_map(details));
     lines.extend(retries(report));
     lines.extend(lock::held(report));
     for left_out in &report.left_out {
         lines.push(format!("\n{:?} was left out: it {}", left_out.name, left_out.reason));
     }
-    let failed =
-        report.hosts.iter().filter(|host| host.outcome.as_ref().is_some_and(|o| !o.is_good()));
-    let failed = failed.count();
-    let good = report.hosts.len() - failed;
+    let versions: Vec<String> = report.hosts.iter().filter_map(versions).collect();
+    if !versions.is_empty() {
+        lines.push(String::new());
+        lines.extend(versions);
+    }
     lines.push(String::new());
-    lines.push(format!(
+    lines.extend(ending(report));
+    lines.push(figures(report));
+    lines.extend(lock::home(report));
+    lines.extend(resources(report));
+    if let (Some(log), true) = (&report.log, report.failed().next().is_some()) {
+        lines.push(format!("the whole log: {}", log.display()));
+    }
+    lines.join("\n")
+}
+
+/// A kept report, with what a report that is shown at once need not say.
+pub fn kept(report: &Report) -> String {
+    let number = report.run.map(|run| format!("run {run}")).unwrap_or_default();
+    let began = report.began.map(|began| format!(", begun {began:.0}")).unwrap_or_default();
+    format!("{number} of {}{began}\n{}", report.flake, summary(report))
+}
+
+/// A report in a line.
+pub fn headline(report: &Report) -> String {
+    let failed: Vec<&str> = report.failed().map(|host| host.host.as_str()).collect();
+    let hosts = match &report.end {
+        End::Finished => format!(
+            "{} of {} good",
+            report.hosts.len() - failed.len(),
+            count(report.hosts.len(), "host")
+        ),
+        End::Cancelled => "cancelled".to_owned(),
+        End::Stopped { reason } => format!("stopped: {}", first_line(reason)),
+        End::Failed { message } => format!("FAILED: {}", first_line(message)),
+    };
+    let mut parts = vec![hosts];
+    if !failed.is_empty() {
+        parts.push(format!("failed: {}", few(failed.iter().copied())));
+    }
+    if !report.held.is_empty() {
+        parts.push(format!("held: {}", few(report.held.iter().map(|held| held.input.as_str()))));
+    }
+    parts.join("; ")
+}
+
+/// How a run ended that did not come to its end.
+fn ending(report: &Report) -> Option<String> {
+    match &report.end {
+        End::Finished => None,
+        End::Cancelled => Some("the run was cancelled".to_owned()),
+        End::Stopped { reason } => Some(format!("the run stopped before its end: {reason}")),
+        End::Failed { message } => Some(format!("the run FAILED: {message}")),
+    }
+}
+
+fn figures(report: &Report) -> String {
+    let good = report.hosts.len() - report.failed().count();
+    format!(
         "{good} of {} good; {} built, {} downloaded",
         count(report.hosts.len(), "host"),
         count(report.built, "derivation"),
         count(report.fetched, "path")
-    ));
-    lines.extend(lock::home(report));
-    if let (Some(log), true) = (&report.log, failed > 0) {
-        lines.push(format!("the whole log: {}", log.display()));
+    )
+}
+
+/// What it took; nothing for a report that was not measured.
+fn resources(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    if report.began.is_some() {
+        let seconds =
+            |milliseconds: u64| indicatif::HumanDuration(Duration::from_millis(milliseconds));
+        let Durations { whole, evaluation, building } = report.durations;
+        let mut parts = vec![format!(
+            "took {:#} (evaluation {:#}, building {:#})",
+            seconds(whole),
+            seconds(evaluation),
+            seconds(building)
+        )];
+        if report.downloaded_bytes > 0 {
+            parts.push(format!("{} downloaded", size(report.downloaded_bytes)));
+        }
+        if let Some(disk) = &report.disk {
+            parts.push(format!("disk: {} used, {} free", size(disk.used), size(disk.free)));
+        }
+        lines.push(parts.join("; "));
     }
-    lines.join("\n")
+    if !report.peaks.is_empty() {
+        let peaks: Vec<String> =
+            report.peaks.iter().map(|peak| format!("{} {}", peak.name, size(peak.bytes))).collect();
+        lines.push(format!("most memory: {}", few(peaks.iter().map(String::as_str))));
+    }
+    lines
+}
+
+/// What is another in a host's new system, in a line.
+fn versions(host: &HostReport) -> Option<String> {
+    let Versions { changes, omitted } = host.versions.as_ref()?;
+    let packages = &changes.packages;
+    let joined = |versions: &BTreeSet<String>| {
+        let all: Vec<&str> = versions.iter().map(String::as_str).collect();
+        all.join(", ")
+    };
+    let changed: Vec<String> = packages
+        .changed
+        .iter()
+        .map(|it| format!("{} {} → {}", it.name, joined(&it.before), joined(&it.after)))
+        .collect();
+    let mut parts = Vec::new();
+    if !changed.is_empty() {
+        parts.push(few(changed.iter().map(String::as_str)));
+    }
+    for (packages, what) in [(&packages.added, "new"), (&packages.removed, "gone")] {
+        if !packages.is_empty() {
+            parts.push(format!("{what}: {}", few(packages.iter().map(|it| it.name.as_str()))));
+        }
+    }
+    if *omitted > 0 {
+        parts.push(format!("{} more", count(*omitted, "package")));
+    }
+    if packages.rebuilt > 0 {
+        parts.push(format!("{} rebuilt", count(packages.rebuilt, "package")));
+    }
+    let before = changes.closure_before.unwrap_or(0);
+    let (sign, by) = match changes.closure_after.checked_sub(before) {
+        Some(more) => ("+", more),
+        None => ("-", before - changes.closure_after),
+    };
+    parts.push(format!("{} ({sign}{})", size(changes.closure_after), size(by)));
+    Some(format!("{}: {}", host.host, parts.join("; ")))
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 /// What was tried again, and came to be.
@@ -116,16 +231,10 @@ fn retries(report: &Report) -> Vec<String> {
             _ => "failed of the network or the disk",
         };
         let cores = if retry.cores == 0 { "all".to_owned() } else { retry.cores.to_string() };
-        format!(
-            "\n{what} {why}, and was built with {}, cores: {cores}",
-            count_of(retry.jobs, "job")
-        )
+        let jobs = count(usize::try_from(retry.jobs).unwrap_or(usize::MAX), "job");
+        format!("\n{what} {why}, and was built with {jobs}, cores: {cores}")
     };
     cured.map(line).collect()
-}
-
-fn count_of(number: u32, what: &str) -> String {
-    count(usize::try_from(number).unwrap_or(usize::MAX), what)
 }
 
 /// The whole report, for programs.
@@ -158,17 +267,11 @@ fn details(host: &HostReport) -> Vec<String> {
             lines.push(format!("\n{} was not finished:", host.host));
             lines.extend(message.lines().map(indented));
         }
-        Some(Outcome::BuildFailed { failures, message, .. }) => {
-            for failure in failures {
-                let of = kind(failure);
-                lines.push(format!("\n{}: {} failed{of}:", host.host, failure.derivation));
-                let shown = failure.last_lines.len().saturating_sub(SHOWN_LINES);
-                lines.extend(failure.last_lines[shown..].iter().map(|line| indented(line)));
-            }
-            if failures.is_empty() {
+        Some(Outcome::BuildFailed { failures: failed, message, .. }) => {
+            if failed.is_empty() {
                 lines.push(format!("\n{} did not build:", host.host));
-                lines.extend(message.lines().map(indented));
             }
+            lines.extend(failures(&format!("{}: ", host.host), failed, message));
         }
         Some(Outcome::NotPublished { message }) => {
             lines.push(format!("\n{} was built, but could not be published in full:", host.host));
@@ -176,20 +279,16 @@ fn details(host: &HostReport) -> Vec<String> {
         }
         Some(Outcome::Built | Outcome::Unchanged) | None => {}
     }
+    lines.extend(meanwhile(host));
     lines
 }
 
-/// What it failed of, where that is not itself.
-fn kind(failure: &Failure) -> String {
-    let most = failure.peak.map(|bytes| format!(", having taken {}", size(bytes)));
-    let most = most.unwrap_or_default();
-    match failure.kind {
-        FailureKind::Itself => String::new(),
-        FailureKind::Memory { inferred: false } => format!(" for want of memory{most}"),
-        FailureKind::Memory { inferred: true } => {
-            format!(" for want of memory, as is inferred{most}")
-        }
-        FailureKind::Transient => ", of the network or the disk".to_owned(),
-        FailureKind::TimedOut => ", since it took too long for Nix".to_owned(),
-    }
+/// Since when a host fails, and what its machines have meanwhile.
+fn meanwhile(host: &HostReport) -> Option<String> {
+    let since = host.failing_since?;
+    let text = match host.last_good {
+        Some(good) => format!("its last good revision is {} of {}", good.revision, day(good.time)),
+        None => "it never had a good revision".to_owned(),
+    };
+    Some(format!("  ({} fails since {}; {text})", host.host, day(since)))
 }

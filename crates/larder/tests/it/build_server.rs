@@ -67,6 +67,12 @@ impl BuildServer {
         fs::write(self.config(), text).unwrap();
     }
 
+    /// More lines at the end of the configuration, until it is written again.
+    pub(crate) fn also(&self, sections: &str) {
+        let text = fs::read_to_string(self.config()).unwrap();
+        fs::write(self.config(), format!("{text}\n{sections}\n")).unwrap();
+    }
+
     /// The program, with this server's configuration and Nix.
     pub(crate) fn larder(&self, arguments: &[&str]) -> Program {
         self.store

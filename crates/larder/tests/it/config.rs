@@ -23,10 +23,11 @@ fn problems(text: &str) -> String {
     Config::parse(text, "larder.toml").expect_err("a broken file").to_string()
 }
 
-/// The least file with that section in it.
-fn least(section: Section) -> String {
+/// The least file with that key's section in it.
+fn least(key: &Key) -> String {
     let cache = "[[cache]]\nname = \"least\"\nurl = \"/least\"\n";
-    match section {
+    match key.section {
+        Section::Notify => least_receiver(key.name).to_owned(),
         Section::Cache => cache.to_owned(),
         Section::Builder => {
             "[[builder]]\nname = \"least\"\nsystems = [\"riscv64-linux\"]\n".to_owned()
@@ -38,8 +39,23 @@ fn least(section: Section) -> String {
     }
 }
 
+/// The least receiver that may have that key: what a receiver has depends on its kind.
+fn least_receiver(name: &str) -> &'static str {
+    match name {
+        "url-file" => "[[notify]]\nname = \"least\"\nkind = \"slack\"\nurl-file = \"/least\"\n",
+        "url" | "room" | "token-file" => {
+            "[[notify]]\nname = \"least\"\nkind = \"matrix\"\nurl = \"https://least.example\"\nroom = \"!least\"\n\
+             token-file = \"/least\"\n"
+        }
+        "kind" => {
+            "[[notify]]\nname = \"least\"\nkind = \"webhook\"\nurl = \"https://least.example\"\n"
+        }
+        _ => "[[notify]]\nname = \"least\"\nkind = \"command\"\ncommand = [\"least\"]\n",
+    }
+}
+
 fn with_key(key: &Key, value: &str) -> String {
-    let least = least(key.section);
+    let least = least(key);
     let mut lines: Vec<&str> = least.lines().collect();
     if key.section.is_repeated() {
         lines.retain(|line| !line.starts_with(&format!("{} = ", key.name)));
@@ -65,10 +81,19 @@ fn with_companions(key: &Key, value: &str) -> String {
 /// A file that sets every key to its example.
 fn full_file() -> String {
     let mut file = String::new();
-    for section in Section::ALL {
+    for section in Section::ALL.into_iter().filter(|section| *section != Section::Notify) {
         file.extend(section.header().map(|header| format!("{header}\n")));
         file.extend(section.keys().map(|key| format!("{} = {}\n", key.name, key.example)));
     }
+    // What one receiver has, another cannot have.
+    for (name, key) in ["room", "url-file", "command"].iter().enumerate() {
+        let receiver = least_receiver(key).replace("least", &format!("receiver-{name}"));
+        file.push_str(&receiver);
+    }
+    let taken = ["name", "kind", "url", "room", "token-file", "command"];
+    let rest = Section::Notify.keys().filter(|key| !taken.contains(&key.name));
+    let rest = rest.filter(|key| !["url-file", "json"].contains(&key.name));
+    file.extend(rest.map(|key| format!("{} = {}\n", key.name, key.example)));
     file
 }
 
@@ -87,7 +112,7 @@ fn an_empty_file_gives_the_documented_defaults() {
     let empty = parse("");
     for key in keys::all() {
         if let Fallback::Value(value) = key.fallback {
-            assert_eq!(parse(&with_key(key, value)), parse(&least(key.section)), "{}", key.name);
+            assert_eq!(parse(&with_key(key, value)), parse(&least(key)), "{}", key.name);
         }
     }
     assert_eq!(empty.build.fleet_key, Path::new("/var/lib/larder/fleet.key"));
@@ -101,7 +126,7 @@ fn every_documented_key_is_read() {
     for key in keys::all() {
         assert_ne!(
             parse(&with_companions(key, key.example)),
-            parse(&least(key.section)),
+            parse(&least(key)),
             "{} changes nothing",
             key.name
         );

@@ -44,3 +44,5 @@ mod walls;
 mod why;
 #[cfg(test)]
 mod why_view;
+#[cfg(test)]
+mod word;

@@ -358,6 +358,7 @@ impl Drive<'_> {
 
     /// Notes for every host that might still have come to be why it has not.
     fn leave_open(&mut self, text: &str) {
+        self.realised.stopped = Some(text.to_owned());
         for host in self.rounds.open() {
             if let Some(evaluated) = self.hosts.get(*host) {
                 let name = evaluated.host.clone();

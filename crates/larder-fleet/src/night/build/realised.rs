@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use larder_formats::store_path::StorePath;
 use larder_nix::database::{Database, DatabaseError};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     host::HostName,
@@ -29,6 +29,8 @@ pub(crate) struct Realised {
     pub retries: Vec<Retry>,
     /// Hosts that were not finished, each with the reason.
     pub unfinished: BTreeMap<HostName, String>,
+    /// Why Nix was stopped before its end, if it was.
+    pub stopped: Option<String>,
 }
 
 /// A derivation that failed.
@@ -43,7 +45,7 @@ pub(crate) struct Failed {
 }
 
 /// Something that was tried again, for the report.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Retry {
     /// Base name of the derivation; none where it is for the whole run.

@@ -20,6 +20,7 @@ pub(crate) struct Tracker<'a> {
     observer: &'a mut dyn Observer,
     building: HashMap<u64, StorePath>,
     fetching: HashMap<u64, StorePath>,
+    transfers: HashMap<u64, u64>,
     tried: BTreeMap<StorePath, VecDeque<String>>,
     fetched: BTreeSet<StorePath>,
     errors: Vec<String>,
@@ -35,6 +36,7 @@ impl<'a> Tracker<'a> {
             observer,
             building: HashMap::new(),
             fetching: HashMap::new(),
+            transfers: HashMap::new(),
             tried: BTreeMap::new(),
             fetched: BTreeSet::new(),
             errors: Vec::new(),
@@ -61,6 +63,13 @@ impl<'a> Tracker<'a> {
                     self.observer.notice(Notice::BuildLine { derivation, line: text });
                 }
             }
+            Line::Event(Event::Result { id, kind: ResultKind::Progress, fields }) => {
+                if let (Some(so_far), Some(done)) =
+                    (self.transfers.get_mut(&id), fields.first().and_then(Field::as_int))
+                {
+                    *so_far = done;
+                }
+            }
             Line::Event(Event::Msg { level: 0, msg }) => {
                 let text = internal_json::strip_ansi(&msg).into_owned();
                 self.observer.notice(Notice::Message(&text));
@@ -75,6 +84,9 @@ impl<'a> Tracker<'a> {
     }
 
     fn start(&mut self, id: u64, kind: ActivityKind, fields: &[Field]) {
+        if kind == ActivityKind::FileTransfer {
+            self.transfers.insert(id, 0);
+        }
         let text = |index: usize| fields.get(index).and_then(Field::as_text).unwrap_or_default();
         let Ok(path) = self.store_dir.parse(text(0)) else { return };
         match kind {
@@ -99,6 +111,8 @@ impl<'a> Tracker<'a> {
         } else if let Some(path) = self.fetching.remove(&id) {
             self.observer.notice(Notice::FetchEnded(&path));
             self.fetched.insert(path);
+        } else if let Some(bytes) = self.transfers.remove(&id) {
+            self.observer.notice(Notice::Transferred(bytes));
         }
     }
 

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use larder_formats::{package_name::PackageName, store_path::StorePath};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A system's closure: each path with the bytes of its NAR.
 pub type Closure = BTreeMap<StorePath, u64>;
 
 /// What is another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Changes {
     /// Packages and their versions.
@@ -41,7 +41,7 @@ pub struct Reboot {
 }
 
 /// A package and its versions: several, where several are in use.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Package {
     /// Its name.
@@ -51,7 +51,7 @@ pub struct Package {
 }
 
 /// A package whose versions are others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
     /// Its name.
@@ -63,7 +63,7 @@ pub struct Change {
 }
 
 /// How two sets of packages differ, each list ordered by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PackageDiff {
     /// Packages that were not there.

@@ -1,0 +1,274 @@
+//! The decision, over random nights, against a plain retelling of what changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use larder_fleet::{
+    ledger::{Failure, Outcome},
+    night::{End, Held, HostReport, Report},
+    notify::{Digest, Event, EventKind, Said, Standing, Wants, decide},
+};
+use proptest::prelude::*;
+
+use crate::samples::time;
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+pub(super) fn wants() -> Wants {
+    Wants { events: EventKind::ALL.into(), digest: Digest::Never, overdue_after: HOUR * 72 }
+}
+
+pub(super) fn failing(package: &str) -> Outcome {
+    let derivation = format!("{}-{package}-1.0.drv", "0".repeat(32));
+    let last_lines = vec!["error: it is broken".to_owned()];
+    Outcome::BuildFailed {
+        failures: vec![Failure { derivation, last_lines }],
+        message: String::new(),
+    }
+}
+
+pub(super) fn report(hosts: &[(&str, Outcome)]) -> Report {
+    let host = |(name, outcome): &(&str, Outcome)| HostReport {
+        outcome: Some(outcome.clone()),
+        ..HostReport::of(name.parse().unwrap())
+    };
+    Report { update: true, hosts: hosts.iter().map(host).collect(), ..Report::default() }
+}
+
+pub(super) fn held(input: &str, since: &str) -> Held {
+    Held {
+        input: input.to_owned(),
+        at: "github:a/b/1".to_owned(),
+        bad: "github:a/b/2".to_owned(),
+        since: time(since),
+        hosts: vec!["pc".parse().unwrap()],
+        failures: Vec::new(),
+        message: String::new(),
+    }
+}
+
+/// What is said of these, one night after the other.
+fn tell(reports: &[Report]) -> Vec<Vec<Event>> {
+    let mut said = Said::default();
+    let tell = |report: &Report| {
+        let now = time("2026-01-01T03:00:00Z");
+        let standing = Standing { report: Some(report), last_end: Some(now), now };
+        let Some(step) = decide(&said, standing, &wants()) else { return Vec::new() };
+        said = step.after;
+        step.events
+    };
+    reports.iter().map(tell).collect()
+}
+
+fn kinds(told: &[Vec<Event>]) -> Vec<Vec<EventKind>> {
+    told.iter().map(|events| events.iter().map(Event::kind).collect()).collect()
+}
+
+#[test]
+fn what_an_evaluation_says_is_another_reason_only_if_its_words_are_others() {
+    let night = |message: &str| {
+        let message = message.to_owned();
+        report(&[("pc", Outcome::EvaluationFailed { message })])
+    };
+    let told = tell(&[
+        night(
+            "trace\nerror: option `a' at /nix/store/0zqbcdfghijklmnpqrsvwxyz01234567-source/x.nix:12:3 is gone",
+        ),
+        night(
+            "trace\nerror: option `a' at /nix/store/1zqbcdfghijklmnpqrsvwxyz01234567-source/x.nix:13:3 is gone",
+        ),
+        night(
+            "trace\nerror: option `b' at /nix/store/1zqbcdfghijklmnpqrsvwxyz01234567-source/x.nix:13:3 is gone",
+        ),
+    ]);
+    assert_eq!(kinds(&told), [vec![EventKind::Failure], vec![], vec![EventKind::Failure]]);
+}
+
+#[test]
+fn of_several_failures_those_that_are_new_are_told_and_not_that_some_are_mended() {
+    let night = |packages: &[&str]| {
+        let failures = packages.iter().flat_map(|package| match failing(package) {
+            Outcome::BuildFailed { failures, .. } => failures,
+            _ => Vec::new(),
+        });
+        report(&[(
+            "pc",
+            Outcome::BuildFailed { failures: failures.collect(), message: String::new() },
+        )])
+    };
+    let told = tell(&[night(&["a", "b"]), night(&["a"]), night(&["a", "c"]), night(&["c", "a"])]);
+    assert_eq!(kinds(&told), [vec![EventKind::Failure], vec![], vec![EventKind::Failure], vec![]]);
+}
+
+#[test]
+fn a_hold_ends_only_by_a_whole_run_that_tried_an_update() {
+    let with = |since: &str| Report { held: vec![held("nixpkgs", since)], ..report(&[]) };
+    let first = "2026-01-01T03:00:00Z";
+    let told = tell(&[
+        with(first),
+        with(first),
+        Report { update: false, ..report(&[]) },
+        Report { end: End::Cancelled, ..report(&[]) },
+        with(first),
+        report(&[]),
+        with("2026-01-09T03:00:00Z"),
+        with("2026-01-19T03:00:00Z"),
+    ]);
+    let (hold, ended) = (EventKind::Hold, EventKind::HoldEnded);
+    assert_eq!(
+        kinds(&told),
+        [vec![hold], vec![], vec![], vec![], vec![], vec![ended], vec![hold], vec![hold]]
+    );
+}
+
+#[test]
+fn that_no_run_ends_is_told_once_and_over_with_the_next_end() {
+    let mut said = Said::default();
+    let last_end = Some(time("2026-01-01T03:00:00Z"));
+    let mut ask = |now: &str, report: Option<&Report>, last_end: Option<Timestamp>| {
+        let standing = Standing { report, last_end, now: time(now) };
+        let step = decide(&said, standing, &wants());
+        if let Some(step) = &step {
+            said = step.after.clone();
+        }
+        step.map(|step| step.events).unwrap_or_default()
+    };
+    assert_eq!(ask("2026-01-04T02:59:00Z", None, last_end), []);
+    let since = time("2026-01-01T03:00:00Z");
+    assert_eq!(ask("2026-01-04T03:01:00Z", None, last_end), [Event::Overdue { since }]);
+    assert_eq!(ask("2026-01-05T03:01:00Z", None, last_end), []);
+    let cancelled = Report { end: End::Cancelled, ..Report::default() };
+    assert_eq!(ask("2026-01-05T03:02:00Z", Some(&cancelled), last_end), []);
+    let now = "2026-01-05T03:03:00Z";
+    assert_eq!(ask(now, Some(&Report::default()), Some(time(now))), [Event::Resumed]);
+    assert_eq!(ask("2026-01-05T03:04:00Z", None, None), [], "before any run nothing is late");
+}
+
+#[test]
+fn a_digest_comes_with_the_first_run_of_another_day_or_without_one_a_while_later() {
+    let wants = Wants { digest: Digest::Daily, ..wants() };
+    let report = Report::default();
+    let mut said = Said::default();
+    let mut ask = |now: &str, with_a_run: bool| {
+        let report = with_a_run.then_some(&report);
+        let now = time(now);
+        let step = decide(&said, Standing { report, last_end: Some(now), now }, &wants);
+        if let Some(step) = &step {
+            said = step.after.clone();
+        }
+        step.is_some_and(|step| step.digest)
+    };
+    assert!(!ask("2026-01-01T00:00:00Z", false), "nothing is known yet");
+    assert!(ask("2026-01-01T03:10:00Z", true));
+    assert!(!ask("2026-01-01T12:00:00Z", true));
+    // Not a whole day later, since this run was quicker.
+    assert!(ask("2026-01-02T03:05:00Z", true));
+    assert!(!ask("2026-01-03T04:00:00Z", false), "the run of that day may still come");
+    assert!(ask("2026-01-03T06:00:00Z", false));
+    assert!(!ask("2026-01-03T07:00:00Z", true));
+}
+
+const HOSTS: [&str; 3] = ["pc", "nuc", "hp"];
+
+/// One night: how each host did (absent from the run, good, or failing at a package), what is held, how it ended.
+type Night = ([u8; 3], BTreeSet<u8>, u8);
+
+fn nights() -> impl Strategy<Value = Vec<Night>> {
+    let held = proptest::collection::btree_set(0..2_u8, 0..=2);
+    proptest::collection::vec((proptest::array::uniform3(0..4_u8), held, 0..6_u8), 1..30)
+}
+
+fn of((hosts, inputs, end): &Night) -> Report {
+    let outcome = |how: u8| match how {
+        1 => Some(Outcome::Built),
+        2 => Some(failing("one")),
+        3 => Some(failing("other")),
+        _ => None,
+    };
+    let hosts: Vec<(&str, Outcome)> =
+        HOSTS.iter().zip(hosts).filter_map(|(host, how)| Some((*host, outcome(*how)?))).collect();
+    match end {
+        0 => Report { end: End::Failed { message: "no flake".to_owned() }, ..Report::default() },
+        1 => Report { end: End::Cancelled, ..Report::default() },
+        _ => {
+            let since = "2026-01-01T03:00:00Z";
+            let held = inputs.iter().map(|input| held(&format!("input-{input}"), since)).collect();
+            Report { held, ..report(&hosts) }
+        }
+    }
+}
+
+/// What is so, told by its name: for each subject, its last known state.
+fn states(report: &Report, known: &mut BTreeMap<String, String>) {
+    match &report.end {
+        End::Failed { .. } => drop(known.insert("run".to_owned(), "fails".to_owned())),
+        End::Finished => {
+            known.remove("run");
+            known.retain(|subject, _| !subject.starts_with("input-"));
+            for held in &report.held {
+                known.insert(held.input.clone(), "held".to_owned());
+            }
+        }
+        _ => {}
+    }
+    for host in &report.hosts {
+        match &host.outcome {
+            Some(Outcome::BuildFailed { failures, .. }) => {
+                known.insert(host.host.to_string(), failures[0].derivation.clone());
+            }
+            Some(_) => drop(known.remove(host.host.as_str())),
+            None => {}
+        }
+    }
+}
+
+/// Whom an event is about, and whether it says that something is wrong.
+fn subject(event: &Event) -> (String, bool) {
+    match event {
+        Event::HostFailed(failed) => (failed.host.clone(), true),
+        Event::HostRecovered { host, .. } => (host.clone(), false),
+        Event::RunFailed { .. } => ("run".to_owned(), true),
+        Event::RunRecovered => ("run".to_owned(), false),
+        Event::InputHeld { input, .. } => (input.clone(), true),
+        Event::HoldEnded { input } => (input.clone(), false),
+        other => panic!("{other:?}: no time passes here"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn each_change_is_told_once_and_no_state_twice_in_a_row(nights in nights()) {
+        let mut known = BTreeMap::new();
+        let reports: Vec<Report> = nights.iter().map(of).collect();
+        for (report, told) in reports.iter().zip(tell(&reports)) {
+            let before = known.clone();
+            states(report, &mut known);
+            let subjects: BTreeSet<&String> = before.keys().chain(known.keys()).collect();
+            let changed: BTreeMap<String, bool> = subjects
+                .into_iter()
+                .filter(|subject| before.get(*subject) != known.get(*subject))
+                .map(|subject| (subject.clone(), known.contains_key(subject)))
+                .collect();
+            prop_assert_eq!(told.len(), changed.len(), "{:?}", told);
+            prop_assert_eq!(told.iter().map(subject).collect::<BTreeMap<_, _>>(), changed);
+        }
+    }
+
+    #[test]
+    fn whoever_wants_less_is_told_what_it_wants_as_if_it_wanted_all(
+        nights in nights(),
+        wanted in proptest::sample::subsequence(EventKind::ALL.to_vec(), 0..=5),
+    ) {
+        let reports: Vec<Report> = nights.iter().map(of).collect();
+        let all = tell(&reports);
+        let mut said = Said::default();
+        let fewer = Wants { events: wanted.iter().copied().collect(), ..wants() };
+        for (report, all) in reports.iter().zip(all) {
+            let now = time("2026-01-01T03:00:00Z");
+            let step = decide(&said, Standing { report: Some(report), last_end: Some(now), now }, &fewer);
+            let told = step.map(|step| { said = step.after; step.events }).unwrap_or_default();
+            let wished: Vec<Event> = all.into_iter().filter(|it| wanted.contains(&it.kind())).collect();
+            prop_assert_eq!(told, wished);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Word of a run: its report, kept, and told to those who want to hear of it.
+//!
+//! Nothing here fails a run, or delays its end by more than the time limit of the slowest receiver.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use larder_fleet::{
+    ledger::Ledger,
+    night::{Night, NightError, Observer, Options, Recorder, Report, ledger_file},
+    notify::{Delivery, Outbox, Sender, Standing},
+};
+use larder_nix::command::CancellationToken;
+use tokio::task::JoinSet;
+
+use crate::{
+    clock,
+    config::{Config, Notify},
+    report::Error,
+    view::{self, note},
+    wiring,
+};
+
+/// How often a server looks whether there is something to say or to send.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Does a run. However it ends, there is a report of it.
+pub(crate) async fn of_run(
+    night: &Night,
+    options: Options,
+    observer: &mut dyn Observer,
+    cancel: &CancellationToken,
+) -> (Report, Result<(), NightError>) {
+    let mut recorder = Recorder::new(observer, clock::now);
+    match night.run(options, &mut recorder, cancel).await {
+        Ok(report) => (recorder.report(night, Ok(report)), Ok(())),
+        Err(error) => (recorder.report(night, Err(&error)), Err(error)),
+    }
+}
+
+/// Keeps a report, if the run came so far that it is noted in the ledger. What was done is done, whether or not it can be
+/// told later.
+pub(crate) fn keep(night: &Night, report: &Report) {
+    if let (Some(publisher), Some(run)) = (&night.publisher, report.run)
+        && let Err(error) =
+            publisher.ledger.keep_report(run, clock::now(), &report.shortened().write())
+    {
+        note(&format!("the report is not kept: {error}"));
+    }
+}
+
+/// Tells all receivers what has changed with a run, and what they were not told before. What does not get there now is kept
+/// and sent later.
+pub(crate) async fn send(
+    config: &Config,
+    night: &Night,
+    report: &Report,
+    cancel: &CancellationToken,
+) {
+    let (Some(publisher), Some(_)) = (&night.publisher, report.run) else { return };
+    if config.notify.is_empty() {
+        return;
+    }
+    let report = &report.shortened();
+    let now = clock::now();
+    let last_end = publisher.ledger.last_end().unwrap_or_default();
+    let standing = Standing { report: Some(report), last_end, now };
+    for notify in &config.notify {
+        let added =
+            outbox(config, notify).add(&wiring::notify::wants(notify), standing, Some(report));
+        if let Err(error) = added {
+            note(&format!("{} is not told of this run: {error}", notify.name));
+        }
+    }
+    for (name, delivered) in deliver(config, &config.notify, cancel).await {
+        if let Some(text) = view::notify::delivered(&name, &delivered) {
+            note(&text);
+        }
+    }
+}
+
+fn outbox(config: &Config, notify: &Notify) -> Outbox {
+    Outbox::new(&config.state_dir, &notify.name)
+}
+
+/// What became of a receiver's messages, or why nothing could.
+pub(crate) type Delivered = Result<Delivery, Error>;
+
+/// Sends what waits for these, to all at once.
+async fn deliver<'a>(
+    config: &Config,
+    receivers: impl IntoIterator<Item = &'a Notify>,
+    cancel: &CancellationToken,
+) -> BTreeMap<String, Delivered> {
+    let mut delivered = BTreeMap::new();
+    let mut tasks = JoinSet::new();
+    for notify in receivers {
+        let (outbox, name) = (outbox(config, notify), notify.name.clone());
+        match wiring::notify::receiver(notify).and_then(|to| Ok((to, wiring::notify::sender()?))) {
+            Ok((receiver, sender)) => {
+                let cancel = cancel.clone();
+                tasks.spawn(async move {
+                    let sent = outbox.deliver(&receiver, &sender, clock::now, &cancel).await;
+                    (name, sent.map_err(Error::from))
+                });
+            }
+            Err(error) => drop(delivered.insert(name, Err(error))),
+        }
+    }
+    delivered.extend(tasks.join_all().await);
+    delivered
+}
+
+/// Sends what waits, and tells that no run ends any more and how all is, until told to stop.
+pub(crate) async fn stand_by(config: Config, stop: CancellationToken) {
+    let mut told = BTreeMap::new();
+    loop {
+        if let Err(error) = meanwhile(&config, clock::now()) {
+            once(&mut told, "", &format!("receivers are not told how the fleet is: {error}"));
+        }
+        let waits = |notify: &&Notify| {
+            let outbox = outbox(&config, notify);
+            outbox.is_due(clock::now()) && outbox.waits()
+        };
+        for (name, delivered) in deliver(&config, config.notify.iter().filter(waits), &stop).await {
+            match view::notify::delivered(&name, &delivered) {
+                Some(text) => once(&mut told, &name, &text),
+                None => drop(told.remove(&name)),
+            }
+        }
+        if tokio::time::timeout(LOOK, stop.cancelled()).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// What goes wrong again and again is told once.
+fn once(told: &mut BTreeMap<String, String>, whose: &str, text: &str) {
+    if told.get(whose).is_none_or(|before| before != text) {
+        tracing::warn!("{}", view::plain(text));
+        told.insert(whose.to_owned(), text.to_owned());
+    }
+}
+
+/// What there is to say without a run.
+fn meanwhile(config: &Config, now: Timestamp) -> Result<(), Error> {
+    let Some(ledger) = Ledger::read(&ledger_file(&config.state_dir))? else { return Ok(()) };
+    let standing = Standing { report: None, last_end: ledger.last_end()?, now };
+    let last = || {
+        let runs = ledger.runs(None, 10).ok()?;
+        runs.iter().find_map(|run| Report::read(run.report.as_deref()?))
+    };
+    let last = last();
+    for notify in &config.notify {
+        outbox(config, notify).add(&wiring::notify::wants(notify), standing, last.as_ref())?;
+    }
+    Ok(())
+}
+
+/// Sends a test message, and nothing else.
+pub(crate) async fn test(
+    notify: &Notify,
+    sender: &Sender,
+    cancel: &CancellationToken,
+) -> Result<(), Error> {
+    let now = clock::now();
+    let receiver = wiring::notify::receiver(notify)?;
+    let message =
+        larder_fleet::notify::Message::test(format!("larder-{}-test", now.as_second()), now);
+    Ok(sender.send(&receiver, &message, receiver.timeout, cancel).await?)
+}
