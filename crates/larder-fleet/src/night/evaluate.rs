@@ -46,6 +46,20 @@ pub enum Wanted {
     Without(Box<Self>, Box<Self>),
 }
 
+impl Wanted {
+    /// Whether it is all that is ever built.
+    pub(super) fn is_everybody(&self) -> bool {
+        match self {
+            Self::All | Self::Configured(_) => true,
+            Self::Named(_) => false,
+            Self::Without(wanted, others) => {
+                let nobody = matches!(&**others, Self::Named(hosts) if hosts.is_empty());
+                nobody && wanted.is_everybody()
+            }
+        }
+    }
+}
+
 /// The hosts of a flake.
 #[derive(Debug)]
 pub(super) struct Hosts {

@@ -10,7 +10,7 @@ use larder_nix::command::CancellationToken;
 
 use super::{
     attempt::{Attempt, Attempts, Live},
-    evaluate::{self, Hosts, Wanted},
+    evaluate::{self, Hosts},
     guard::Guard,
     hold::{self, Settled},
     home::{self, Sent, WentHome},
@@ -250,12 +250,9 @@ impl Night {
         if let Some(host) = required.find(|host| self.is_required(host) && !good.contains(host)) {
             return Some(format!("{host} has to build, and did not"));
         }
-        let took_part = match (&self.hosts, &self.required) {
-            (Wanted::All | Wanted::Configured(_), _) => true,
-            (Wanted::Named(_) | Wanted::Without(..), None) => false,
-            (Wanted::Named(_) | Wanted::Without(..), Some(required)) => {
-                required.iter().all(|host| good.contains(host))
-            }
+        let took_part = match &self.required {
+            Some(required) => required.iter().all(|host| good.contains(host)),
+            None => self.hosts.is_everybody(),
         };
         (!took_part).then(|| "not every host that has to build took part in this run".to_owned())
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use larder_fleet::{
-    ledger::{Failure, Outcome},
-    night::{End, Held, HostReport, Report},
+    ledger::{Failure, FailureKind, Held, Outcome},
+    night::{End, HostReport, Report},
     notify::{Digest, Event, EventKind, Said, Standing, Wants, decide},
 };
 use proptest::prelude::*;
@@ -21,10 +21,9 @@ pub(super) fn wants() -> Wants {
 pub(super) fn failing(package: &str) -> Outcome {
     let derivation = format!("{}-{package}-1.0.drv", "0".repeat(32));
     let last_lines = vec!["error: it is broken".to_owned()];
-    Outcome::BuildFailed {
-        failures: vec![Failure { derivation, last_lines }],
-        message: String::new(),
-    }
+    let kind = FailureKind::Itself;
+    let failures = vec![Failure { derivation, last_lines, kind, peak: None }];
+    Outcome::BuildFailed { failures, message: String::new(), kind }
 }
 
 pub(super) fn report(hosts: &[(&str, Outcome)]) -> Report {
@@ -91,10 +90,8 @@ fn of_several_failures_those_that_are_new_are_told_and_not_that_some_are_mended(
             Outcome::BuildFailed { failures, .. } => failures,
             _ => Vec::new(),
         });
-        report(&[(
-            "pc",
-            Outcome::BuildFailed { failures: failures.collect(), message: String::new() },
-        )])
+        let (failures, kind) = (failures.collect(), FailureKind::Itself);
+        report(&[("pc", Outcome::BuildFailed { failures, message: String::new(), kind })])
     };
     let told = tell(&[night(&["a", "b"]), night(&["a"]), night(&["a", "c"]), night(&["c", "a"])]);
     assert_eq!(kinds(&told), [vec![EventKind::Failure], vec![], vec![EventKind::Failure], vec![]]);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use insta::assert_snapshot;
 use larder_cache::storage::Secret;
 use larder_fleet::{
-    ledger::Failure,
+    ledger::{Failure, FailureKind},
     notify::{Event, Failed, Message, Shape, Way},
 };
 
@@ -16,6 +16,8 @@ fn message() -> Message {
     let failures = vec![Failure {
         derivation: format!("{}-broken-1.0.drv", "0".repeat(32)),
         last_lines: vec!["compiling".to_owned(), line.to_owned()],
+        kind: FailureKind::Itself,
+        peak: None,
     }];
     let failed = Failed {
         host: "pc".to_owned(),
