@@ -1,6 +1,6 @@
 //! What was built here, or came back from elsewhere, stays for a while: by a lease each.
 //!
-//! A root is an empty file in `gcroots/larder/built/` of Nix's state (see [`root_folder`]), which Nix's post-build hook
+//! A root is an empty file in `gcroots/larder/built/` of Nix's state (see [`crate::root_folder`]), which Nix's post-build hook
 //! has made before anybody can collect the path. When a lease ends stands in `<state-dir>/built.sqlite`: never
 //! what a file's date says, which a backup or a copy changes.
 //!
