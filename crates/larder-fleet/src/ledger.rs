@@ -356,6 +356,16 @@ impl Ledger {
             .collect()
     }
 
+    /// How the last runs ended for a host, the newest first.
+    pub fn last_outcomes(&self, host: &HostName, most: usize) -> Result<Vec<Outcome>, LedgerError> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = self.texts(
+            "select outcome from outcomes where host = ?1 order by id desc limit ?2",
+            params![host.as_str(), most],
+        )?;
+        rows.iter().map(|row| serde_json::from_str(row).map_err(|e| self.entry(e))).collect()
+    }
+
     fn last_run(&self, host: &HostName) -> Result<Option<(Timestamp, Outcome)>, LedgerError> {
         let row: Option<(String, String)> = self
             .connection()

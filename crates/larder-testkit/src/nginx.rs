@@ -140,6 +140,14 @@ impl Nginx {
 /// When there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    free_port_at("127.0.0.1")
+}
+
+/// The same of another address of this machine.
+///
+/// # Panics
+/// When the address is not this machine's.
+pub(crate) fn free_port_at(address: &str) -> u16 {
+    let listener = std::net::TcpListener::bind((address, 0)).expect("a free port");
     listener.local_addr().expect("a bound socket has an address").port()
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::machine::Machine;
-use crate::nginx::free_port;
+use crate::nginx::{free_port, free_port_at};
 use crate::process::{Background, Program, find_program};
 use crate::scratch::scratch;
 use crate::tree::{make_dir, write};
@@ -32,7 +32,7 @@ impl Sshd {
     /// The same on a loopback address of its own, `127.0.0.2` say, and with more lines for its configuration.
     #[must_use]
     pub fn at(address: &str, environment: &[(&str, &str)], more: &str) -> Self {
-        Self::start((address, free_port()), environment, more, |program| program)
+        Self::start((address, free_port_at(address)), environment, more, |program| program)
     }
 
     /// On port 22 of a machine of its own; its commands find that machine's Nix.

@@ -252,7 +252,10 @@ impl Guard {
         };
         let was_killed = output.finished.status.signal() == Some(9);
         let how = if was_killed { Measured::Died } else { Measured::Sampled };
-        self.measured(&format!("evaluation of {host}"), most, how);
+        // One that was over before it was looked at says nothing.
+        if most > 0 || was_killed {
+            self.measured(&format!("evaluation of {host}"), most, how);
+        }
         if was_killed {
             let is_counted = before.is_some_and(|before| kills().is_some_and(|now| now > before));
             return Err(Exceeded::Memory(self.no_memory(most, is_counted)));

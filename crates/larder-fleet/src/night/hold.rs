@@ -14,18 +14,20 @@ use larder_formats::{
     store_path::StorePath,
 };
 
+use cause::Causes;
 pub use search::{Assessment, Hold, Search, Step};
 
 use super::{
     attempt::{Attempt, Attempts},
     progress::Notice,
     report::Job,
-    setup::NightError,
+    setup::{Night, NightError},
     update::{Locks, UpdateError},
 };
 use crate::{
     host::HostName,
     ledger::{Failure, Held, Outcome},
+    revision::Revision,
 };
 
 /// What the run is done with in the end.
@@ -45,42 +47,58 @@ pub(super) async fn settle(
 ) -> Result<Settled, NightError> {
     let as_it_is = |attempt| Settled { attempt, held: Vec::new(), undecided: None };
     let night = attempts.night;
-    let inputs = lock_file::moved(&locks.start, &locks.new);
     let required = |host: &&(Job, Outcome)| night.is_required(&host.0.host);
-    let failing = first.hosts.iter().filter(required).filter(|(_, it)| cause::is_to_blame(it));
+    let hosts = first.hosts.iter().filter(required).map(|(job, _)| &job.host);
+    let causes = Causes::of(night.ledger(), hosts)?;
+    let failing = first.hosts.iter().filter(required).filter(|(_, it)| causes.is_to_blame(it));
     let failing: Vec<HostName> = failing.map(|(job, _)| job.host.clone()).collect();
+    let old = match failing.is_empty() {
+        true => locks.start.clone(),
+        false => last_good(night, &failing)?.unwrap_or_else(|| locks.start.clone()),
+    };
+    let inputs = lock_file::moved(&old, &locks.new);
     if night.search_limit == 0 || inputs.is_empty() || failing.is_empty() {
         return Ok(as_it_is(first));
     }
     let text = format!("{} fail with the new lock: trying the old one", list(&failing));
     attempts.live.observer.notice(Notice::Message(&text));
-    let (old, jobs) = attempts.evaluate_with(&locks.start, &failing).await?;
-    let broken = attempts.build(old, jobs).await?.good();
+    let (old, jobs) = attempts.evaluate_with(&old, &failing).await?;
+    let broken = attempts.build(old.clone(), jobs).await?.good();
     if broken.is_empty() {
         return Ok(as_it_is(first));
     }
     let wanted = first.good().into_iter().filter(|host| night.is_required(host));
     let wanted = wanted.chain(broken.iter().cloned()).collect();
     let search = Search::new(inputs, broken.clone(), night.search_limit);
-    let mut searching =
-        Searching { locks, wanted, broken, bad: bad(&first), first: &first, search };
-    let found = searching.go(attempts).await?;
-    let held = match &found {
-        Found::Good(hold, _) => searching.held(attempts, hold)?,
-        Found::None => searching.held(attempts, &searching.all())?,
-        Found::Undecided(_) => Vec::new(),
+    let bad = causes.bad(&first);
+    let (new, first) = (&locks.new, &first);
+    let mut searching = Searching { old, new, wanted, broken, bad, first, causes, search };
+    let (undecided, held) = match searching.go(attempts, &locks.start).await? {
+        Found::Good(hold, attempt) => {
+            let held = searching.held(attempts, &hold)?;
+            return Ok(Settled { attempt, held, undecided: None });
+        }
+        Found::None => (None, searching.held(attempts, &searching.all())?),
+        Found::Undecided(why) => (Some(why), Vec::new()),
     };
-    if let Found::Good(_, attempt) = found {
-        return Ok(Settled { attempt, held, undecided: None });
-    }
-    let hosts = first.names();
-    let (old, jobs) = attempts.evaluate_with(&locks.start, &hosts).await?;
-    let attempt = attempts.build(old, jobs).await?;
-    let undecided = match found {
-        Found::Undecided(why) => Some(why),
-        _ => None,
-    };
+    let (start, jobs) = attempts.evaluate_with(&locks.start, &first.names()).await?;
+    let attempt = attempts.build(start, jobs).await?;
     Ok(Settled { attempt, held, undecided })
+}
+
+/// The lock with which these hosts were good last; of several, the oldest. It may be older than what was published
+/// last, since others were good with that.
+fn last_good(night: &Night, hosts: &[HostName]) -> Result<Option<LockFile>, NightError> {
+    let Some(ledger) = night.ledger() else { return Ok(None) };
+    let mut oldest: Option<Revision> = None;
+    for host in hosts {
+        let Some(revision) = ledger.latest(host)? else { return Ok(None) };
+        if oldest.as_ref().is_none_or(|oldest| revision.number < oldest.number) {
+            oldest = Some(revision);
+        }
+    }
+    let lock = oldest.map(|revision| LockFile::parse(&revision.lock)).transpose();
+    Ok(lock.map_err(UpdateError::from)?)
 }
 
 /// How a search ended.
@@ -94,7 +112,10 @@ enum Found {
 }
 
 struct Searching<'a> {
-    locks: &'a Locks,
+    /// The lock with which the broken hosts build.
+    old: LockFile,
+    /// The one with which they do not.
+    new: &'a LockFile,
     /// The hosts that have to build.
     wanted: BTreeSet<HostName>,
     /// Those among them that do not with the new lock.
@@ -102,53 +123,80 @@ struct Searching<'a> {
     /// Derivations that are known to fail.
     bad: BTreeSet<StorePath>,
     first: &'a Attempt,
+    causes: Causes,
     search: Search,
 }
 
 impl Searching<'_> {
-    async fn go(&mut self, attempts: &mut Attempts<'_>) -> Result<Found, NightError> {
+    async fn go(
+        &mut self,
+        attempts: &mut Attempts<'_>,
+        start: &LockFile,
+    ) -> Result<Found, NightError> {
         while let Some(step) = self.search.step() {
             match step {
                 Step::Assess(hold) => {
                     let broken: Vec<_> = self.broken.iter().cloned().collect();
                     say(attempts, &format!("evaluating {} without", list(&broken)), &hold);
                     let (_, jobs) = attempts.evaluate_with(&self.lock(&hold)?, &broken).await?;
-                    if let Some(why) =
-                        passing(jobs.iter().filter_map(|job| job.state.as_ref().err()))
-                    {
+                    let failed = jobs.iter().filter_map(|job| job.state.as_ref().err());
+                    if let Some(why) = self.causes.passing(failed) {
                         return Ok(Found::Undecided(why));
                     }
                     let assessment = self.assess(attempts, &jobs)?;
                     self.search.assessed(hold, assessment);
                 }
                 Step::Try(hold) => {
-                    say(attempts, "building every host without", &hold);
-                    let hosts = self.first.names();
-                    let (lock, jobs) = attempts.evaluate_with(&self.lock(&hold)?, &hosts).await?;
-                    let attempt = attempts.build(lock, jobs).await?;
-                    let wanted = |host: &&(Job, Outcome)| self.wanted.contains(&host.0.host);
-                    if self.wanted.is_subset(&attempt.good()) {
-                        return Ok(Found::Good(hold, attempt));
+                    let (attempt, end) = self.attempt(attempts, &hold).await?;
+                    match end {
+                        Ok(true) => return Ok(Found::Good(hold, attempt)),
+                        Ok(false) => self.search.tried(hold, false),
+                        Err(why) => return Ok(Found::Undecided(why)),
                     }
-                    let failing = attempt.hosts.iter().filter(wanted).map(|(_, outcome)| outcome);
-                    if let Some(why) = passing(failing) {
-                        return Ok(Found::Undecided(why));
-                    }
-                    self.bad.extend(bad(&attempt));
-                    self.search.tried(hold, false);
                 }
             }
         }
-        Ok(Found::None)
+        // Nothing of the update is better than what some hosts fail with.
+        if lock_file::moved(&self.old, start).is_empty() {
+            return Ok(Found::None);
+        }
+        let hold = self.all();
+        Ok(match self.attempt(attempts, &hold).await? {
+            (attempt, Ok(true)) => Found::Good(hold, attempt),
+            _ => Found::None,
+        })
+    }
+
+    /// Builds every host with these inputs held. Says whether all are good that have to be, or why that cannot be told.
+    async fn attempt(
+        &mut self,
+        attempts: &mut Attempts<'_>,
+        hold: &Hold,
+    ) -> Result<(Attempt, Result<bool, String>), NightError> {
+        say(attempts, "building every host without", hold);
+        let hosts = self.first.names();
+        let (lock, jobs) = attempts.evaluate_with(&self.lock(hold)?, &hosts).await?;
+        let attempt = attempts.build(lock, jobs).await?;
+        if self.wanted.is_subset(&attempt.good()) {
+            return Ok((attempt, Ok(true)));
+        }
+        let wanted = |host: &&(Job, Outcome)| self.wanted.contains(&host.0.host);
+        let failing = attempt.hosts.iter().filter(wanted).map(|(_, outcome)| outcome);
+        let end = match self.causes.passing(failing) {
+            Some(why) => Err(why),
+            None => Ok(false),
+        };
+        self.bad.extend(self.causes.bad(&attempt));
+        Ok((attempt, end))
     }
 
     fn lock(&self, hold: &Hold) -> Result<LockFile, NightError> {
-        let locked = self.locks.new.holding(&self.locks.start, hold);
+        let locked = self.new.holding(&self.old, hold);
         Ok(locked.map_err(|error: LockFileError| UpdateError::from(error))?)
     }
 
     fn all(&self) -> Hold {
-        lock_file::moved(&self.locks.start, &self.locks.new)
+        lock_file::moved(&self.old, self.new)
     }
 
     fn assess(&self, attempts: &Attempts<'_>, jobs: &[Job]) -> Result<Assessment, NightError> {
@@ -184,8 +232,8 @@ impl Searching<'_> {
             let since = before.iter().find(|held| held.input == *input).map(|held| held.since);
             Held {
                 input: input.clone(),
-                at: locked(&self.locks.start),
-                bad: locked(&self.locks.new),
+                at: locked(&self.old),
+                bad: locked(self.new),
                 since: since.unwrap_or(now),
                 hosts: hosts.into_iter().collect(),
                 failures,
@@ -202,7 +250,7 @@ impl Searching<'_> {
         for (_, outcome) in self.first.hosts.iter().filter(|(job, _)| hosts.contains(&job.host)) {
             match outcome {
                 Outcome::BuildFailed { failures, message, .. } => {
-                    let lasting = failures.iter().filter(|failure| cause::is_lasting(failure));
+                    let lasting = failures.iter().filter(|failure| self.causes.is_lasting(failure));
                     all.extend(lasting.map(|one| (one.derivation.clone(), one.clone())));
                     if failures.is_empty() {
                         messages.push(message.as_str());
@@ -228,28 +276,29 @@ impl Attempt {
     }
 }
 
-/// The derivations that failed for what they are.
-fn bad(attempt: &Attempt) -> BTreeSet<StorePath> {
-    let mut bad = BTreeSet::new();
-    for (_, outcome) in &attempt.hosts {
-        if let Outcome::BuildFailed { failures, .. } = outcome {
-            let lasting = failures.iter().filter(|failure| cause::is_lasting(failure));
-            bad.extend(lasting.filter_map(|failure| failure.derivation.parse::<StorePath>().ok()));
+impl Causes {
+    /// The derivations that failed for what they are.
+    fn bad(&self, attempt: &Attempt) -> BTreeSet<StorePath> {
+        let mut bad = BTreeSet::new();
+        for (_, outcome) in &attempt.hosts {
+            if let Outcome::BuildFailed { failures, .. } = outcome {
+                let lasting = failures.iter().filter(|failure| self.is_lasting(failure));
+                bad.extend(lasting.filter_map(|it| it.derivation.parse::<StorePath>().ok()));
+            }
         }
+        bad
     }
-    bad
-}
 
-/// What failed for the moment, if that is all that is known of one of these.
-fn passing<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Option<String> {
-    outcomes.filter(|outcome| !outcome.is_good() && !cause::is_to_blame(outcome)).find_map(
-        |outcome| match outcome {
+    /// What failed for the moment, if that is all that is known of one of these.
+    fn passing<'a>(&self, outcomes: impl Iterator<Item = &'a Outcome>) -> Option<String> {
+        let mut passing = outcomes.filter(|it| !it.is_good() && !self.is_to_blame(it));
+        passing.find_map(|outcome| match outcome {
             Outcome::EvaluationFailed { message }
             | Outcome::BuildFailed { message, .. }
             | Outcome::Unfinished { message } => Some(message.clone()),
             _ => None,
-        },
-    )
+        })
+    }
 }
 
 fn say(attempts: &mut Attempts<'_>, what: &str, hold: &Hold) {

@@ -124,6 +124,11 @@ impl Night {
         self.required.as_ref().is_none_or(|required| required.contains(host))
     }
 
+    /// The ledger, where the run publishes.
+    pub(super) fn ledger(&self) -> Option<&Ledger> {
+        self.publisher.as_ref().map(|publisher| &publisher.ledger)
+    }
+
     /// The lock that was published last, whether or not this run publishes.
     pub(super) fn published_lock(&self) -> Result<Option<PublishedLock>, NightError> {
         let ledger = Ledger::read(&ledger_file(&self.state_dir))?;

@@ -42,8 +42,8 @@ struct Model {
     qualities: BTreeMap<String, Quality>,
     newest: Commits,
     locked: Commits,
-    /// What each host was published with last.
-    published: BTreeMap<&'static str, Commits>,
+    /// What each host was published with last, and in which night.
+    published: BTreeMap<&'static str, (usize, Commits)>,
     /// Commits by what they log when their part is built, and those that were.
     names: BTreeMap<String, String>,
     built: BTreeSet<String>,
@@ -80,7 +80,7 @@ impl Model {
             qualities: newest.values().map(|commit| (commit.clone(), Quality::Good)).collect(),
             names: BTreeMap::new(),
             built: BTreeSet::new(),
-            published: HOSTS.iter().map(|(host, _)| (*host, newest.clone())).collect(),
+            published: HOSTS.iter().map(|(host, _)| (*host, (0, newest.clone()))).collect(),
             locked: newest.clone(),
             newest,
             network: true,
@@ -105,34 +105,53 @@ impl Model {
 
     /// The inputs that are to be held, and the lock that is to be published.
     fn settle(&self) -> (BTreeSet<&'static str>, Commits) {
-        let ends_with = |lock: &Commits, end: End| -> BTreeSet<&str> {
-            let hosts = HOSTS.iter().map(|(host, _)| *host);
-            hosts.filter(|host| self.end(host, lock) == end).collect()
+        let everything = || (BTreeSet::new(), self.newest.clone());
+        let failing = self.ending(&self.newest, End::Lasting);
+        let Some(oldest) = failing.iter().min_by_key(|host| self.published[*host].0) else {
+            return everything();
         };
-        let failing = ends_with(&self.newest, End::Lasting);
-        let good_before = ends_with(&self.locked, End::Good);
+        let old = &self.published[oldest].1;
+        let good_before = self.ending(old, End::Good);
         let broken: BTreeSet<&str> = failing.intersection(&good_before).copied().collect();
-        if broken.is_empty() {
-            return (BTreeSet::new(), self.newest.clone());
+        let moved: BTreeSet<&str> =
+            PARTS.into_iter().filter(|part| self.newest[*part] != old[*part]).collect();
+        if broken.is_empty() || moved.is_empty() {
+            return everything();
         }
         let is_guilty = |part: &&str| {
             let bad =
-                matches!(self.qualities[&self.newest[*part]], Quality::Fails | Quality::Throws);
-            let used =
-                HOSTS.iter().any(|(host, parts)| broken.contains(host) && parts.contains(part));
-            self.newest[*part] != self.locked[*part] && bad && used
+                [Quality::Fails, Quality::Throws].contains(&self.qualities[&self.newest[*part]]);
+            bad && HOSTS.iter().any(|(host, parts)| broken.contains(host) && parts.contains(part))
         };
-        let held: BTreeSet<&str> = PARTS.into_iter().filter(is_guilty).collect();
+        let held: BTreeSet<&str> = moved.iter().copied().filter(is_guilty).collect();
         let mut lock = self.newest.clone();
-        for part in &held {
-            lock.insert(part, self.locked[part].clone());
+        lock.extend(held.iter().map(|part| (*part, old[part].clone())));
+        let wanted: BTreeSet<&str> =
+            self.ending(&self.newest, End::Good).union(&broken).copied().collect();
+        let is_good = wanted.is_subset(&self.ending(&lock, End::Good));
+        match (held == moved, is_good) {
+            (true, false) => (moved, self.locked.clone()),
+            // Something that is wanted fails for the moment, so that nothing can be told.
+            (false, false) => (BTreeSet::new(), self.locked.clone()),
+            (_, true) => (held, lock),
         }
-        let moved = PARTS.iter().any(|part| lock[part] != self.locked[part]);
-        match moved && broken.iter().any(|host| self.end(host, &lock) == End::Passing) {
-            // Nothing can be told of the rest then.
-            true => (BTreeSet::new(), self.locked.clone()),
-            false => (held, lock),
+    }
+
+    /// The hosts that end so with a lock.
+    fn ending(&self, lock: &Commits, end: End) -> BTreeSet<&'static str> {
+        let hosts = HOSTS.iter().map(|(host, _)| *host);
+        hosts.filter(|host| self.end(host, lock) == end).collect()
+    }
+
+    /// What is published after a night.
+    fn night(&mut self, night: usize) -> BTreeSet<&'static str> {
+        let (held, lock) = self.settle();
+        let good = self.ending(&lock, End::Good);
+        self.published.extend(good.iter().map(|host| (*host, (night, lock.clone()))));
+        if !good.is_empty() {
+            self.locked = lock;
         }
+        held
     }
 
     /// Takes note of what came over the network and is there.
@@ -142,22 +161,6 @@ impl Model {
         let fetched = fetched.lines().filter_map(|line| line.split_once(' '));
         let fetched = fetched.filter(|(_, output)| there.contains(*output));
         self.built = fetched.map(|(name, _)| self.names[name].clone()).collect();
-    }
-
-    /// What is published after a night.
-    fn night(&mut self) -> BTreeSet<&'static str> {
-        let (held, lock) = self.settle();
-        let mut any = false;
-        for (host, _) in HOSTS {
-            if self.end(host, &lock) == End::Good {
-                self.published.insert(host, lock.clone());
-                any = true;
-            }
-        }
-        if any {
-            self.locked = lock;
-        }
-        held
     }
 }
 
@@ -231,12 +234,12 @@ fn after_each_of_many_nights_what_is_published_is_what_should_be() {
         let crashes = crashes(&parts, &mut chance);
         let report = parts.night();
         let at = format!("night {night} of seed {seed}:\n{report:#}");
-        let expected = model.night();
+        let expected = model.night(night);
         let said = held(&report);
         assert_eq!(said, expected.iter().copied().collect::<Vec<_>>(), "{at}");
         for (host, _) in HOSTS {
             for part in PARTS {
-                let expected = &model.published[host][part];
+                let expected = &model.published[host].1[part];
                 assert_eq!(&parts.locked(host, part), expected, "{part} of {host}, {at}");
             }
             assert!(parts.server.store.is_valid(&parts.server.system(host)), "{at}");

@@ -44,7 +44,7 @@ impl Scheduled {
 
     /// A host's system, as its evaluation says.
     fn planned(&self, host: &str) -> String {
-        let link = self.state_dir().join("run/derivations").join(host);
+        let link = self.state_dir().join("run/derivations-1").join(host);
         let derivation = fs::read_link(link).unwrap().display().to_string();
         let asked = self.store.nix(&["nix-store", "-q", "--outputs", &derivation]).success();
         asked.text().to_owned()
@@ -294,6 +294,9 @@ fn each_schedule_builds_its_hosts_and_one_after_the_other() {
 #[test]
 fn a_scheduled_run_lets_go_of_what_was_built_long_ago() {
     let all = Scheduled::new(NIGHTLY);
+    let _ = all.fleet.write_hosts(
+        "alpha = make \"nixos-system\" ''$builder cat ${make \"tool\" \"echo 1 > $out\"} > $out'';\n",
+    );
     let old = "00000000000000000000000000000000-built";
     let roots = all.store.state_dir().join("gcroots/larder/built");
     fs::create_dir_all(&roots).unwrap();

@@ -249,6 +249,12 @@ impl Drive<'_> {
         };
         let kinds = self.kinds(&left);
         for (path, kind) in &kinds {
+            // Whoever chooses the builders tries another one first.
+            let elsewhere = !self.work.settings.is_empty() && left.remote.contains(path);
+            let kind = match kind {
+                FailureKind::Transient if elsewhere => &FailureKind::Itself,
+                kind => kind,
+            };
             let reaches =
                 |host: &Host| self.closures.get(*host).is_some_and(|all| all.contains(path));
             let hosts = (0..self.hosts.len()).filter(reaches).collect();

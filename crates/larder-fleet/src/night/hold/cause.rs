@@ -4,7 +4,12 @@
 //! texts for people, so the texts are looked at; what is not known is taken for the build's own fault, and then has to
 //! fail with the new lock and build with the old one before anything is said of an input.
 
-use crate::ledger::{Failure, FailureKind, Outcome};
+use std::collections::BTreeSet;
+
+use crate::{
+    host::HostName,
+    ledger::{Failure, FailureKind, Ledger, LedgerError, Outcome},
+};
 
 /// Words of Nix, curl, git and the system when something could not be had, or not be written, at that moment.
 const PASSING: [&str; 17] = [
@@ -27,28 +32,70 @@ const PASSING: [&str; 17] = [
     "database is busy",
 ];
 
-/// Whether the host failed by what it is built from.
-pub(super) fn is_to_blame(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::EvaluationFailed { message } => !is_passing(message),
-        Outcome::BuildFailed { failures, kind, message } if failures.is_empty() => {
-            *kind == FailureKind::Itself && !is_passing(message)
+/// Runs in a row after which what fails for the moment is not believed to do so: a source that is gone is gone.
+const PATIENCE: usize = 3;
+
+/// Tells what lasts from what passes.
+pub(super) struct Causes {
+    /// Packages that failed for the moment in each of the last runs.
+    stubborn: BTreeSet<String>,
+}
+
+impl Causes {
+    /// By what the ledger knows of these hosts.
+    pub(super) fn of<'a>(
+        ledger: Option<&Ledger>,
+        hosts: impl Iterator<Item = &'a HostName>,
+    ) -> Result<Self, LedgerError> {
+        let mut stubborn = BTreeSet::new();
+        let Some(ledger) = ledger else { return Ok(Self { stubborn }) };
+        for host in hosts {
+            let before = ledger.last_outcomes(host, PATIENCE)?;
+            let failed = |outcome: &Outcome| match outcome {
+                Outcome::BuildFailed { failures, .. } => failures.iter().map(package).collect(),
+                _ => BTreeSet::new(),
+            };
+            let each = before.iter().map(failed);
+            let in_all = each.reduce(|all, one| all.intersection(&one).cloned().collect());
+            if before.len() == PATIENCE {
+                stubborn.extend(in_all.unwrap_or_default());
+            }
         }
-        Outcome::BuildFailed { failures, .. } => failures.iter().any(is_lasting),
-        Outcome::Built
-        | Outcome::Unchanged
-        | Outcome::Unfinished { .. }
-        | Outcome::NotPublished { .. } => false,
+        Ok(Self { stubborn })
+    }
+
+    /// Whether the host failed by what it is built from.
+    pub(super) fn is_to_blame(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::EvaluationFailed { message } => !is_passing(message),
+            Outcome::BuildFailed { failures, kind, message } if failures.is_empty() => {
+                *kind == FailureKind::Itself && !is_passing(message)
+            }
+            Outcome::BuildFailed { failures, .. } => {
+                failures.iter().any(|failure| self.is_lasting(failure))
+            }
+            Outcome::Built
+            | Outcome::Unchanged
+            | Outcome::Unfinished { .. }
+            | Outcome::NotPublished { .. } => false,
+        }
+    }
+
+    /// Whether a derivation fails for what it is: one that is too big for the machine does, too.
+    pub(super) fn is_lasting(&self, failure: &Failure) -> bool {
+        let seems_so = match failure.kind {
+            FailureKind::Transient => false,
+            FailureKind::Memory { .. } | FailureKind::TimedOut => true,
+            FailureKind::Itself => !failure.last_lines.iter().any(|line| is_passing(line)),
+        };
+        seems_so || self.stubborn.contains(&package(failure))
     }
 }
 
-/// Whether a derivation fails for what it is: one that is too big for the machine does, too.
-pub(super) fn is_lasting(failure: &Failure) -> bool {
-    match failure.kind {
-        FailureKind::Transient => false,
-        FailureKind::Memory { .. } | FailureKind::TimedOut => true,
-        FailureKind::Itself => !failure.last_lines.iter().any(|line| is_passing(line)),
-    }
+/// The package that a derivation builds: the derivation is another in each run where anything has moved.
+fn package(failure: &Failure) -> String {
+    let name = failure.derivation.split_once('-').map_or("", |(_, name)| name);
+    name.to_owned()
 }
 
 fn is_passing(text: &str) -> bool {

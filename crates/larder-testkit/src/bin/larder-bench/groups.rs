@@ -6,6 +6,7 @@ use crate::{
     figure::{Better, Figure},
     load::Load,
     million::Caches,
+    night::{Nights, Wide},
     progress,
     proxy::Upstream,
     push::{Packing, Pushes, size},
@@ -22,11 +23,12 @@ const FEW: usize = 3;
 type Group = (&'static str, fn(&Bench));
 
 /// The figures that belong together, by what they are called on the command line.
-pub(crate) const GROUPS: [Group; 4] = [
+pub(crate) const GROUPS: [Group; 5] = [
     ("push", Bench::push),
     ("static", Bench::static_cache),
     ("million", Bench::million),
     ("proxy", Bench::proxy),
+    ("night", Bench::night),
 ];
 
 /// How Nix compresses with zstd: as it does when told no more, and on all cores.
@@ -34,6 +36,42 @@ const NIX_ONE_CORE: &str = "compression=zstd";
 const NIX_ALL_CORES: &str = "compression=zstd&parallel-compression=true";
 
 impl Bench {
+    fn night(&self) {
+        let names = ["a night in which nothing changed", "the same, without its evaluation"];
+        if self.begins(&names) {
+            let nights = Nights::of_the_sample_fleet();
+            let [night, evaluation] = in_turn(FEW, [&|| nights.night(), &|| nights.evaluation()]);
+            let [all, rest] = names.map(str::to_owned);
+            let peer = Some(("nix eval", evaluation));
+            let (unit, better) = ("s", Better::Lower);
+            self.print(Figure { name: all, unit, better, value: night, peer });
+            let value = night - evaluation;
+            self.print(Figure { name: rest, unit, better, value, peer: None });
+        }
+        for builders in 1..=3 {
+            let name = format!("24 builds of a second on {builders} builders of 4 jobs");
+            if self.begins(&[&name]) {
+                let wide = Wide::new(builders);
+                let generation = std::cell::Cell::new(0);
+                let next = || {
+                    generation.set(generation.get() + 1);
+                    wide.move_on(generation.get());
+                };
+                let larder = || {
+                    next();
+                    wide.larder()
+                };
+                let nix = || {
+                    next();
+                    wide.nix()
+                };
+                let [value, nix] = in_turn(FEW, [&larder, &nix]);
+                let peer = Some(("nix", nix));
+                self.print(Figure { name, unit: "s", better: Better::Lower, value, peer });
+            }
+        }
+    }
+
     fn push(&self) {
         let pushes = prepared();
         self.to_folder(&pushes);

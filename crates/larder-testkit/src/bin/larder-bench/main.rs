@@ -1,4 +1,4 @@
-//! `./dev bench [--json] [--keep] [push | static | million | proxy] [NAME…]`: how fast Larder serves and pushes, against
+//! `./dev bench [--json] [--keep] [push | static | million | proxy | night] [NAME…]`: how fast Larder serves and pushes, against
 //! others that do the same with the same bytes.
 //!
 //! All servers run on this machine in this run, in turn (ours, theirs, ours, …), with the same client, so
@@ -20,6 +20,7 @@ mod latency;
 mod load;
 mod memory;
 mod million;
+mod night;
 mod packages;
 mod proxy;
 mod push;
@@ -44,12 +45,13 @@ pub(crate) const SECONDS: u32 = 3;
 
 pub(crate) const MIB: f64 = 1024.0 * 1024.0;
 
-const USAGE: &str = "Usage: ./dev bench [--json] [--keep] [push | static | million | proxy] [NAME…]
+const USAGE: &str = "Usage: ./dev bench [--json] [--keep] [push | static | million | proxy | night] [NAME…]
 
   push     pushes of a gigabyte: to a folder beside Nix, over SFTP beside scp, and killed on the way
   static   serving a static cache, beside nginx
   million  a static cache of a million paths: narinfos and collection
   proxy    a closure through the proxy, warm and cold, and what a dead upstream costs
+  night    a night in which nothing changed, and builds on one to three builders, beside Nix
   --json   one JSON object a line: name, unit, value, peer, ratio
   --keep   leave the servers running at the end, for other tools to be pointed at
   NAME     only figures whose name contains it: narinfo, large, small, closure, latency, memory, start";

@@ -13,7 +13,8 @@ const FAIL: &str = "echo compiling; echo 'main.c:42: error: no such thing' >&2; 
 fn steady(server: &BuildServer, text: &str) -> String {
     let folder = server.store.work_dir();
     let today = server.latest("alpha").unwrap().time.strftime("%Y-%m-%d").to_string();
-    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("took ")).collect();
+    let taken = |line: &&str| line.starts_with("took ") || line.starts_with("most memory: ");
+    let lines: Vec<&str> = text.lines().filter(|line| !taken(line)).collect();
     let text = lines.join("\n").replace(&today, "<day>");
     let text = text.replace(&folder.display().to_string(), "<server>");
     let text = text.replace(&folder.parent().unwrap().display().to_string(), "<store>");

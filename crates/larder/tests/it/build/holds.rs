@@ -168,3 +168,42 @@ fn a_search_that_may_not_evaluate_holds_nothing_and_one_that_ends_early_updates_
     assert_eq!(held(&report), ["theme", "tools"], "{report:#}");
     assert_eq!(parts.locked("alpha", "theme"), theme);
 }
+
+#[test]
+fn a_host_goes_back_to_what_it_was_good_with_though_others_were_published_since() {
+    let parts = Parts::new(NixVersion::V2_34, "");
+    let good = parts.repo("games").rev();
+    let down = parts.server.gate().join("down");
+    std::fs::write(&down, "").unwrap();
+    let _ = parts.set(
+        "games",
+        "if [ -e $gate/down ]; then echo 'Could not resolve host' >&2; else echo 'no such function' >&2; fi; exit 1",
+    );
+    let theme = parts.set("theme", "echo theme 2");
+    let report = parts.night();
+    assert_eq!(held(&report), [""; 0], "{report:#}");
+    assert_eq!(outcomes(&report), ["built", "build-failed", "unchanged"]);
+
+    // What it failed for in the night before was not the last of it.
+    std::fs::remove_file(&down).unwrap();
+    let report = parts.night();
+    assert_eq!(held(&report), ["games"], "{report:#}");
+    assert_eq!(outcomes(&report), ["unchanged"; 3]);
+    assert_eq!((parts.locked("beta", "games"), parts.locked("beta", "theme")), (good, theme));
+}
+
+#[test]
+fn what_fails_for_the_moment_night_after_night_is_believed_no_longer() {
+    let parts = Parts::new(NixVersion::V2_34, "");
+    let good = parts.repo("games").rev();
+    let _ = parts.set("games", "echo 'curl: (22) unable to download: 404' >&2; exit 1");
+    for night in ["1", "2", "3"] {
+        let theme = parts.set("theme", &format!("echo theme {night}"));
+        let report = parts.night();
+        assert_eq!(held(&report), [""; 0], "night {night}: {report:#}");
+        assert_eq!(parts.locked("alpha", "theme"), theme);
+    }
+    let report = parts.night();
+    assert_eq!(held(&report), ["games"], "{report:#}");
+    assert_eq!(parts.locked("beta", "games"), good);
+}
