@@ -6,11 +6,10 @@ create table locks (
   held text not null  -- JSON: the inputs that were kept from moving
 ) strict;
 
--- A lock that went home to its repository.
-create table pushed_locks (
-  run       integer primary key references locks (run),
+-- A commit by which a lock was sent home to its repository. Whether it got there, the repository knows.
+create table sent_locks (
+  commit_id text primary key,
+  run       integer not null references locks (run),
   branch    text not null,
-  commit_id text not null,
   time      text not null -- RFC 3339
 ) strict;
-create index pushed_locks_by_commit on pushed_locks (commit_id);

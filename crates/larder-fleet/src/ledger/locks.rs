@@ -1,4 +1,4 @@
-//! The locks that were published, and which of them went home.
+//! The locks that were published, and the commits by which they were sent home.
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
@@ -48,8 +48,8 @@ impl Ledger {
         Ok(Some(PublishedLock { run, lock, base, held }))
     }
 
-    /// Notes that a run's lock went home.
-    pub fn lock_pushed(
+    /// Notes a commit by which a run is about to send its lock home.
+    pub fn lock_sent(
         &self,
         run: i64,
         (branch, commit): (&str, &str),
@@ -57,16 +57,16 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         self.connection()
             .execute(
-                "insert into pushed_locks (run, branch, commit_id, time) values (?1, ?2, ?3, ?4)",
-                params![run, branch, commit, now.to_string()],
+                "insert or ignore into sent_locks (commit_id, run, branch, time) values (?1, ?2, ?3, ?4)",
+                params![commit, run, branch, now.to_string()],
             )
             .map_err(|source| self.sqlite(source))?;
         Ok(())
     }
 
-    /// Whether this commit is one by which a lock went home.
+    /// Whether this commit is one by which a lock was sent home.
     pub fn is_commit_of_ours(&self, commit: &str) -> Result<bool, LedgerError> {
-        let found = self.texts("select commit_id from pushed_locks where commit_id = ?1", [commit]);
+        let found = self.texts("select commit_id from sent_locks where commit_id = ?1", [commit]);
         Ok(!found?.is_empty())
     }
 }

@@ -80,6 +80,20 @@ impl Attempts<'_> {
         Ok((lock, self.evaluate(hosts).await?))
     }
 
+    /// The same, in a search: a lock that Nix cannot take, or not at the moment, ends no run, and this says why.
+    pub(super) async fn try_with(
+        &mut self,
+        lock: &LockFile,
+        hosts: &[HostName],
+    ) -> Result<Result<(LockFile, Vec<Job>), String>, NightError> {
+        match self.evaluate_with(lock, hosts).await {
+            Err(NightError::Update(error)) if !self.live.cancel.is_cancelled() => {
+                Ok(Err(error.to_string()))
+            }
+            evaluated => evaluated.map(Ok),
+        }
+    }
+
     async fn evaluate_one(&mut self, host: HostName, roots: &Path) -> Result<Job, NightError> {
         let Live { observer, cancel } = &mut self.live;
         observer.notice(Notice::Evaluating(&host));

@@ -27,7 +27,6 @@ use super::{
 use crate::{
     host::HostName,
     ledger::{Failure, Held, Outcome},
-    revision::Revision,
 };
 
 /// What the run is done with in the end.
@@ -52,62 +51,106 @@ pub(super) async fn settle(
     let causes = Causes::of(night.ledger(), hosts)?;
     let failing = first.hosts.iter().filter(required).filter(|(_, it)| causes.is_to_blame(it));
     let failing: Vec<HostName> = failing.map(|(job, _)| job.host.clone()).collect();
-    let old = match failing.is_empty() {
-        true => locks.start.clone(),
-        false => last_good(night, &failing)?.unwrap_or_else(|| locks.start.clone()),
-    };
-    let inputs = lock_file::moved(&old, &locks.new);
-    if night.search_limit == 0 || inputs.is_empty() || failing.is_empty() {
+    if night.search_limit == 0 || failing.is_empty() {
         return Ok(as_it_is(first));
     }
-    let text = format!("{} fail with the new lock: trying the old one", list(&failing));
-    attempts.live.observer.notice(Notice::Message(&text));
-    let (old, jobs) = attempts.evaluate_with(&old, &failing).await?;
-    let broken = attempts.build(old.clone(), jobs).await?.good();
-    if broken.is_empty() {
-        return Ok(as_it_is(first));
-    }
-    let wanted = first.good().into_iter().filter(|host| night.is_required(host));
-    let wanted = wanted.chain(broken.iter().cloned()).collect();
-    let search = Search::new(inputs, broken.clone(), night.search_limit);
-    let bad = causes.bad(&first);
-    let (new, first) = (&locks.new, &first);
-    let mut searching = Searching { old, new, wanted, broken, bad, first, causes, search };
-    let (undecided, held) = match searching.go(attempts, &locks.start).await? {
-        Found::Good(hold, attempt) => {
-            let held = searching.held(attempts, &hold)?;
-            return Ok(Settled { attempt, held, undecided: None });
+    let found = match before(attempts, locks, &failing, &causes).await? {
+        Before::Same => return Ok(as_it_is(first)),
+        Before::Unknown(why) => Found::Undecided(why),
+        Before::Good(old, broken) => {
+            let wanted = first.good().into_iter().filter(|host| night.is_required(host));
+            let wanted = wanted.chain(broken.iter().cloned()).collect();
+            let inputs = lock_file::moved(&old, &locks.new);
+            let search = Search::new(inputs, broken.clone(), night.search_limit);
+            let bad = causes.bad(&first);
+            let (new, first) = (&locks.new, &first);
+            let mut searching = Searching { old, new, wanted, broken, bad, first, causes, search };
+            searching.result(attempts, &locks.start).await?
         }
-        Found::None => (None, searching.held(attempts, &searching.all())?),
+    };
+    let (undecided, held) = match found {
+        Found::Good(attempt, held) => return Ok(Settled { attempt, held, undecided: None }),
+        Found::None(held) => (None, held),
+        Found::Undecided(_) if attempts.guard.is_over() => {
+            // What is done is published. Who fails is looked after in the next run, by what it was good with.
+            attempts.stopped = Some(attempts.guard.too_late());
+            return Ok(as_it_is(first));
+        }
         Found::Undecided(why) => (Some(why), Vec::new()),
     };
     let (start, jobs) = attempts.evaluate_with(&locks.start, &first.names()).await?;
     let attempt = attempts.build(start, jobs).await?;
+    let held = if undecided.is_some() { night.still_held(&attempt)? } else { held };
     Ok(Settled { attempt, held, undecided })
 }
 
-/// The lock with which these hosts were good last; of several, the oldest. It may be older than what was published
-/// last, since others were good with that.
-fn last_good(night: &Night, hosts: &[HostName]) -> Result<Option<LockFile>, NightError> {
-    let Some(ledger) = night.ledger() else { return Ok(None) };
-    let mut oldest: Option<Revision> = None;
-    for host in hosts {
-        let Some(revision) = ledger.latest(host)? else { return Ok(None) };
-        if oldest.as_ref().is_none_or(|oldest| revision.number < oldest.number) {
-            oldest = Some(revision);
+/// How hosts that fail now did with what they were good with last.
+enum Before {
+    /// They fail with that, too, or nothing has moved since.
+    Same,
+    /// These build with this lock; of several, it is the oldest.
+    Good(LockFile, BTreeSet<HostName>),
+    /// Something failed for the moment, so that nothing can be said.
+    Unknown(String),
+}
+
+/// Builds each of these hosts with the lock it was good with last, which may be older than what was published last,
+/// since others were good with that. A host that never was good is nobody's fault.
+async fn before(
+    attempts: &mut Attempts<'_>,
+    locks: &Locks,
+    failing: &[HostName],
+    causes: &Causes,
+) -> Result<Before, NightError> {
+    let text = format!("{} fail with the new lock: trying the old one", list(failing));
+    attempts.live.observer.notice(Notice::Message(&text));
+    let mut olds: BTreeMap<u64, (LockFile, Vec<HostName>)> = BTreeMap::new();
+    for host in failing {
+        let (number, lock) = match attempts.night.ledger().map(|it| it.latest(host)).transpose()? {
+            None => (0, locks.start.clone()),
+            Some(None) => continue,
+            Some(Some(it)) => (it.number, LockFile::parse(&it.lock).map_err(UpdateError::from)?),
+        };
+        match olds.values_mut().find(|(old, _)| old.text() == lock.text()) {
+            Some((_, hosts)) => hosts.push(host.clone()),
+            None => drop(olds.insert(number, (lock, vec![host.clone()]))),
         }
     }
-    let lock = oldest.map(|revision| LockFile::parse(&revision.lock)).transpose();
-    Ok(lock.map_err(UpdateError::from)?)
+    let (mut oldest, mut broken) = (None, BTreeSet::new());
+    for (old, hosts) in olds.into_values() {
+        if lock_file::moved(&old, &locks.new).is_empty() {
+            continue;
+        }
+        let attempt = match attempts.try_with(&old, &hosts).await? {
+            Ok((lock, jobs)) => attempts.build(lock, jobs).await?,
+            Err(why) => return Ok(Before::Unknown(why)),
+        };
+        if let Some(why) = causes.passing(attempt.hosts.iter().map(|(_, outcome)| outcome)) {
+            return Ok(Before::Unknown(why));
+        }
+        let good = attempt.good();
+        if !good.is_empty() {
+            broken.extend(good);
+            oldest.get_or_insert(attempt.lock);
+        }
+    }
+    Ok(oldest.map_or(Before::Same, |old| Before::Good(old, broken)))
 }
 
 /// How a search ended.
 enum Found {
     /// With these inputs held, all is well.
-    Good(Hold, Attempt),
-    /// No set of updates does, or none was found within the limit.
-    None,
+    Good(Attempt, Vec<Held>),
+    /// No set of updates does, or none was found within the limit: these stay.
+    None(Vec<Held>),
     /// Something failed for the moment, so that nothing can be said.
+    Undecided(String),
+}
+
+/// How building every host ended, with some inputs held.
+enum Tried {
+    Good(Attempt),
+    Bad,
     Undecided(String),
 }
 
@@ -128,66 +171,66 @@ struct Searching<'a> {
 }
 
 impl Searching<'_> {
-    async fn go(
+    async fn result(
         &mut self,
         attempts: &mut Attempts<'_>,
         start: &LockFile,
     ) -> Result<Found, NightError> {
         while let Some(step) = self.search.step() {
+            if attempts.guard.is_over() {
+                return Ok(Found::Undecided(attempts.guard.too_late()));
+            }
             match step {
-                Step::Assess(hold) => {
-                    let broken: Vec<_> = self.broken.iter().cloned().collect();
-                    say(attempts, &format!("evaluating {} without", list(&broken)), &hold);
-                    let (_, jobs) = attempts.evaluate_with(&self.lock(&hold)?, &broken).await?;
-                    let failed = jobs.iter().filter_map(|job| job.state.as_ref().err());
-                    if let Some(why) = self.causes.passing(failed) {
-                        return Ok(Found::Undecided(why));
+                Step::Assess(hold) => match self.assess(attempts, &hold).await? {
+                    Ok(assessment) => self.search.assessed(hold, assessment),
+                    Err(why) => return Ok(Found::Undecided(why)),
+                },
+                Step::Try(hold) => match self.attempt(attempts, &hold).await? {
+                    Tried::Good(attempt) => {
+                        let held = self.held(attempts, &hold, &self.old)?;
+                        return Ok(Found::Good(attempt, held));
                     }
-                    let assessment = self.assess(attempts, &jobs)?;
-                    self.search.assessed(hold, assessment);
-                }
-                Step::Try(hold) => {
-                    let (attempt, end) = self.attempt(attempts, &hold).await?;
-                    match end {
-                        Ok(true) => return Ok(Found::Good(hold, attempt)),
-                        Ok(false) => self.search.tried(hold, false),
-                        Err(why) => return Ok(Found::Undecided(why)),
-                    }
-                }
+                    Tried::Bad => self.search.tried(hold, false),
+                    Tried::Undecided(why) => return Ok(Found::Undecided(why)),
+                },
             }
         }
-        // Nothing of the update is better than what some hosts fail with.
-        if lock_file::moved(&self.old, start).is_empty() {
-            return Ok(Found::None);
+        let all = self.all();
+        // Without any of the update, all may still be better off than with what some hosts fail with.
+        if !lock_file::moved(&self.old, start).is_empty() {
+            match self.attempt(attempts, &all).await? {
+                Tried::Good(attempt) => {
+                    return Ok(Found::Good(attempt, self.held(attempts, &all, &self.old)?));
+                }
+                Tried::Bad => {}
+                Tried::Undecided(why) => return Ok(Found::Undecided(why)),
+            }
         }
-        let hold = self.all();
-        Ok(match self.attempt(attempts, &hold).await? {
-            (attempt, Ok(true)) => Found::Good(hold, attempt),
-            _ => Found::None,
-        })
+        Ok(Found::None(self.held(attempts, &lock_file::moved(start, self.new), start)?))
     }
 
-    /// Builds every host with these inputs held. Says whether all are good that have to be, or why that cannot be told.
+    /// Builds every host with these inputs held, and looks whether all are good that have to be.
     async fn attempt(
         &mut self,
         attempts: &mut Attempts<'_>,
         hold: &Hold,
-    ) -> Result<(Attempt, Result<bool, String>), NightError> {
+    ) -> Result<Tried, NightError> {
         say(attempts, "building every host without", hold);
-        let hosts = self.first.names();
-        let (lock, jobs) = attempts.evaluate_with(&self.lock(hold)?, &hosts).await?;
+        let (lock, jobs) = match attempts.try_with(&self.lock(hold)?, &self.first.names()).await? {
+            Ok(evaluated) => evaluated,
+            Err(why) => return Ok(Tried::Undecided(why)),
+        };
         let attempt = attempts.build(lock, jobs).await?;
         if self.wanted.is_subset(&attempt.good()) {
-            return Ok((attempt, Ok(true)));
+            return Ok(Tried::Good(attempt));
         }
         let wanted = |host: &&(Job, Outcome)| self.wanted.contains(&host.0.host);
         let failing = attempt.hosts.iter().filter(wanted).map(|(_, outcome)| outcome);
-        let end = match self.causes.passing(failing) {
-            Some(why) => Err(why),
-            None => Ok(false),
-        };
+        if let Some(why) = self.causes.passing(failing) {
+            return Ok(Tried::Undecided(why));
+        }
         self.bad.extend(self.causes.bad(&attempt));
-        Ok((attempt, end))
+        Ok(Tried::Bad)
     }
 
     fn lock(&self, hold: &Hold) -> Result<LockFile, NightError> {
@@ -199,10 +242,24 @@ impl Searching<'_> {
         lock_file::moved(&self.old, self.new)
     }
 
-    fn assess(&self, attempts: &Attempts<'_>, jobs: &[Job]) -> Result<Assessment, NightError> {
-        let mut fixed = BTreeSet::new();
-        let mut builds = BTreeSet::new();
-        for job in jobs {
+    /// Evaluates what broke with these inputs held.
+    async fn assess(
+        &self,
+        attempts: &mut Attempts<'_>,
+        hold: &Hold,
+    ) -> Result<Result<Assessment, String>, NightError> {
+        let hosts: Vec<_> = self.broken.iter().cloned().collect();
+        say(attempts, &format!("evaluating {} without", list(&hosts)), hold);
+        let jobs = match attempts.try_with(&self.lock(hold)?, &hosts).await? {
+            Ok((_, jobs)) => jobs,
+            Err(why) => return Ok(Err(why)),
+        };
+        if let Some(why) = self.causes.passing(jobs.iter().filter_map(|it| it.state.as_ref().err()))
+        {
+            return Ok(Err(why));
+        }
+        let (mut fixed, mut builds) = (BTreeSet::new(), BTreeSet::new());
+        for job in &jobs {
             let Ok(evaluated) = &job.state else { continue };
             let needed = attempts.night.database.closure(&evaluated.derivation)?;
             if self.bad.iter().any(|bad| needed.contains(bad)) {
@@ -211,11 +268,16 @@ impl Searching<'_> {
             fixed.insert(job.host.clone());
             builds.extend(job.plan.iter().flat_map(|plan| &plan.build));
         }
-        Ok(Assessment { fixed, builds: builds.len() })
+        Ok(Ok(Assessment { fixed, builds: builds.len() }))
     }
 
     /// What is said of the inputs that are held.
-    fn held(&self, attempts: &Attempts<'_>, hold: &Hold) -> Result<Vec<Held>, NightError> {
+    fn held(
+        &self,
+        attempts: &Attempts<'_>,
+        hold: &Hold,
+        at: &LockFile,
+    ) -> Result<Vec<Held>, NightError> {
         let night = attempts.night;
         let before = night.published_lock()?.map(|lock| lock.held).unwrap_or_default();
         let now = (night.clock)();
@@ -232,7 +294,7 @@ impl Searching<'_> {
             let since = before.iter().find(|held| held.input == *input).map(|held| held.since);
             Held {
                 input: input.clone(),
-                at: locked(&self.old),
+                at: locked(at),
                 bad: locked(self.new),
                 since: since.unwrap_or(now),
                 hosts: hosts.into_iter().collect(),
@@ -261,6 +323,18 @@ impl Searching<'_> {
             }
         }
         (all.into_values().collect(), messages.join("\n"))
+    }
+}
+
+impl Night {
+    /// What an earlier run held back, and this one, which updates nothing, has not moved either.
+    pub(super) fn still_held(&self, attempt: &Attempt) -> Result<Vec<Held>, NightError> {
+        let mut held = self.published_lock()?.map(|lock| lock.held).unwrap_or_default();
+        let inputs = attempt.lock.root_inputs();
+        held.retain(|held| {
+            inputs.get(&held.input).is_some_and(|input| input.description == held.at)
+        });
+        Ok(held)
     }
 }
 

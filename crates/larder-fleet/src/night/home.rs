@@ -6,18 +6,25 @@
 
 use std::time::Duration;
 
-use larder_formats::lock_file::{InputChange, LockFile};
+use jiff::Timestamp;
+use larder_formats::lock_file::{InputChange, LockFile, LockedInput};
 use larder_nix::command::{CancellationToken, CommandError, Invocation};
 use serde::{Deserialize, Serialize};
 
 use super::source::{Repository, WorkTree, git};
-use crate::ledger::{Held, Ledger, LedgerError, PublishedLock};
+use crate::{
+    ledger::{Held, Ledger, LedgerError, PublishedLock},
+    plain::plain,
+};
 
 /// How often somebody else may be faster.
 const TRIES: u32 = 5;
 
 /// The first pause before another try; each is twice as long as the one before.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Lines of a log that a commit has of what failed.
+const SAID: usize = 5;
 
 /// Where locks go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +73,9 @@ pub(super) struct Sent<'a> {
     pub before: Option<&'a PublishedLock>,
     /// What is written of it.
     pub message: &'a str,
+    /// The run that sends it, and when.
+    pub run: i64,
+    pub now: Timestamp,
 }
 
 /// Sends a lock home.
@@ -132,6 +142,8 @@ impl Way<'_> {
             }
             let base = self.base(built, tip.as_deref(), lock.as_deref()).await?;
             let commit = self.commit(&base).await?;
+            // Noted first: whatever becomes of the push, one that is there is known to be ours.
+            self.ledger.lock_sent(self.sent.run, (&self.home.branch, &commit), self.sent.now)?;
             let to = format!("{commit}:refs/heads/{}", self.home.branch);
             match self.text(["push", "--quiet", "--", &repository.url, &to]).await {
                 Ok(_) => return Ok(Some(commit)),
@@ -183,17 +195,29 @@ impl Way<'_> {
         if self.is_ancestor(tip, built).await {
             return Ok(on(built));
         }
-        let is_newer = self.is_ancestor(built, tip).await;
-        if self.ledger.is_commit_of_ours(tip)? {
-            if is_newer {
-                return Ok(on(tip));
-            }
+        let newer = self.is_ancestor(built, tip).await;
+        if !newer && self.is_all_ours(tip, built).await? {
             // A branch for review that nobody has merged yet, while the flake went on.
             let parents = vec![tip.to_owned(), built.to_owned()];
             return Ok(Base { parents, files: built.to_owned() });
         }
         let known = [Some(self.sent.repository.text()), self.sent.before.map(|it| &*it.lock)];
-        if lock.is_none() || known.contains(&lock) { Ok(on(tip)) } else { Err(HomeError::Changed) }
+        let is_known = match lock {
+            Some(_) => known.contains(&lock) || self.ledger.is_commit_of_ours(tip)?,
+            None => self.lock_at(built).await?.is_none(),
+        };
+        if is_known { Ok(on(tip)) } else { Err(HomeError::Changed) }
+    }
+
+    /// Whether what a branch has beside the commit that was built is by us alone.
+    async fn is_all_ours(&self, tip: &str, built: &str) -> Result<bool, HomeError> {
+        let commits = self.text(["rev-list", tip, "--not", built]).await?;
+        for commit in commits.lines() {
+            if !self.ledger.is_commit_of_ours(commit)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether one commit is the other, or came before it.
@@ -220,7 +244,7 @@ impl Way<'_> {
             commit = commit.env(format!("GIT_{who}_NAME"), name);
             commit = commit.env(format!("GIT_{who}_EMAIL"), email);
         }
-        commit = commit.args(["commit-tree", &files, "-m", self.sent.message]);
+        commit = commit.args(["commit-tree", &files, "-F", "-"]).input(self.sent.message);
         for parent in &base.parents {
             commit = commit.args(["-p", parent]);
         }
@@ -244,7 +268,7 @@ pub(super) fn message(changes: &[InputChange], held: &[Held]) -> String {
         names if names.len() > 3 => format!("flake.lock: update {} inputs", names.len()),
         names => format!("flake.lock: update {}", names.join(", ")),
     };
-    let place = |place: &Option<larder_formats::lock_file::LockedInput>| {
+    let place = |place: &Option<LockedInput>| {
         place.as_ref().map_or("nothing", |input| &input.description).to_owned()
     };
     if !changes.is_empty() {
@@ -256,7 +280,7 @@ pub(super) fn message(changes: &[InputChange], held: &[Held]) -> String {
     if !held.is_empty() {
         text.push_str("\n\nHeld back:");
     }
-    for Held { input, at, bad, since, hosts, failures, .. } in held {
+    for Held { input, at, bad, since, hosts, failures, message } in held {
         let hosts: Vec<&str> = hosts.iter().map(crate::host::HostName::as_str).collect();
         text.push_str(&format!(
             "\n{input}, since {since:.0}:\n  {at}\n  {bad} breaks {}",
@@ -264,7 +288,18 @@ pub(super) fn message(changes: &[InputChange], held: &[Held]) -> String {
         ));
         for failure in failures {
             text.push_str(&format!("\n  {} fails", failure.derivation));
+            let from = failure.last_lines.len().saturating_sub(SAID);
+            text.extend(failure.last_lines[from..].iter().map(|line| said(line)));
         }
+        let lines: Vec<&str> = message.lines().filter(|_| failures.is_empty()).collect();
+        let from = lines.len().saturating_sub(SAID);
+        text.extend(lines[from..].iter().map(|line| said(line)));
     }
     text
+}
+
+/// A line that somebody else wrote, so much of it that a person reads it.
+fn said(line: &str) -> String {
+    const LONGEST: usize = 200;
+    format!("\n    {}", plain(line).chars().take(LONGEST).collect::<String>())
 }

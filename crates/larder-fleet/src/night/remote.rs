@@ -14,7 +14,10 @@ use super::{
     build::{self, BuildError, Realised, Work},
     evaluate::Evaluated,
 };
-use crate::builders::{Builders, Shared, Watch};
+use crate::{
+    builders::{Builders, Shared, Watch},
+    ledger::FailureKind,
+};
 
 /// What is said of a failure that another machine need not have: its disk is full, or it is not what it is said to be
 /// (to 2.28, and since).
@@ -55,6 +58,14 @@ pub(super) async fn realise<'a>(
         }
         watch.forgive();
     }
+    let errors = std::mem::take(&mut all.errors);
+    for (derivation, failed) in &mut all.failed {
+        let away = shared.machine(derivation).is_some_and(|machine| !machine.is_empty());
+        if away && !failed_by_itself(derivation, &failed.lines, &errors) {
+            failed.kind = FailureKind::Transient;
+        }
+    }
+    all.errors = errors;
     Ok(all)
 }
 

@@ -22,7 +22,7 @@ use super::{
     source::WorkTree,
     update::{self, Locks, UpdateError},
 };
-use crate::ledger::{Held, Outcome, PublishedLock};
+use crate::ledger::{Outcome, PublishedLock};
 
 /// How many runs' logs are kept, the newest included.
 const KEPT_LOGS: usize = 30;
@@ -166,10 +166,7 @@ impl Night {
         };
         if let (Some(publisher), Some(run)) = (&self.publisher, run) {
             self.publish_all((publisher, run), ended, report, (observer, cancel)).await?;
-            lock.home = self.send_home(publisher, ended, before.as_ref(), cancel).await?;
-            if let Some(WentHome::Pushed { branch, commit }) = &lock.home {
-                publisher.ledger.lock_pushed(run, (branch, commit), (self.clock)())?;
-            }
+            lock.home = self.send_home((publisher, run), ended, before.as_ref(), cancel).await?;
         }
         report.lock = Some(lock);
         Ok(())
@@ -185,7 +182,7 @@ impl Night {
         let Ended { tree, locks, settled } = ended;
         let Settled { attempt, held, .. } = settled;
         // The tree may have been left with another that was tried.
-        update::set((&self.nix, tree), &attempt.lock, cancel).await?;
+        update::write(tree, &attempt.lock, cancel).await?;
         publisher.ledger.record_peaks(run, &report.peaks)?;
         let sources = self.sources(tree, observer, cancel).await;
         if let Err(error) = publisher.keep_sources(&self.nix, &sources, cancel).await {
@@ -222,7 +219,7 @@ impl Night {
     /// Sends the lock to its repository, where that is wanted and every host has built that must.
     async fn send_home(
         &self,
-        publisher: &Publisher,
+        (publisher, run): (&Publisher, i64),
         ended: &Ended<'_>,
         before: Option<&PublishedLock>,
         cancel: &CancellationToken,
@@ -238,9 +235,13 @@ impl Night {
         let changes = lock_file::changes(&locks.repository, &attempt.lock);
         let message = home::message(&changes, held);
         let (lock, repository) = (&attempt.lock, &locks.repository);
-        let sent = Sent { tree, lock, repository, before, message: &message };
+        let now = (self.clock)();
+        let sent = Sent { tree, lock, repository, before, message: &message, run, now };
         let sent = home::send(home, &sent, &publisher.ledger, cancel).await;
-        if cancel.is_cancelled() { Err(NightError::Cancelled) } else { Ok(Some(sent)) }
+        match sent {
+            WentHome::NotPushed { .. } if cancel.is_cancelled() => Err(NightError::Cancelled),
+            sent => Ok(Some(sent)),
+        }
     }
 
     /// Why a lock is not to go home, if it is not.
@@ -255,16 +256,6 @@ impl Night {
             None => self.hosts.is_everybody(),
         };
         (!took_part).then(|| "not every host that has to build took part in this run".to_owned())
-    }
-
-    /// What an earlier run held back, and this one, which updates nothing, has not moved either.
-    fn still_held(&self, attempt: &Attempt) -> Result<Vec<Held>, NightError> {
-        let mut held = self.published_lock()?.map(|lock| lock.held).unwrap_or_default();
-        let inputs = attempt.lock.root_inputs();
-        held.retain(|held| {
-            inputs.get(&held.input).is_some_and(|input| input.description == held.at)
-        });
-        Ok(held)
     }
 
     /// Publishes a host if it built. One that cannot be published does not keep others from it.

@@ -116,7 +116,8 @@ fn read(tree: &WorkTree) -> Result<LockFile, UpdateError> {
     Ok(LockFile::parse(&text)?)
 }
 
-async fn write(
+/// Has the work tree be locked so, as it is.
+pub(super) async fn write(
     tree: &WorkTree,
     lock: &LockFile,
     cancel: &CancellationToken,

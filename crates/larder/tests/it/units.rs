@@ -181,7 +181,7 @@ const FLEET: &str = r#"{
 #[test]
 #[ignore = "needs systemd: ./dev units"]
 fn a_run_goes_on_while_the_server_that_began_it_is_restarted() {
-    let lines = fs::read_to_string(workspace_root().join("docs/examples/larder-builds.conf"));
+    let lines = fs::read_to_string(workspace_root().join("packaging/larder-builds.conf"));
     let config = format!(
         "{SERVER}[build]\nflake = \"path:/etc/fleet\"\n\
          [[schedule]]\nname = \"nightly\"\nat = \"02:00\"\njitter = \"off\"\nupdate = false\n"

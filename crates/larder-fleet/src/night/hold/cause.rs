@@ -68,9 +68,7 @@ impl Causes {
     pub(super) fn is_to_blame(&self, outcome: &Outcome) -> bool {
         match outcome {
             Outcome::EvaluationFailed { message } => !is_passing(message),
-            Outcome::BuildFailed { failures, kind, message } if failures.is_empty() => {
-                *kind == FailureKind::Itself && !is_passing(message)
-            }
+            // Where no derivation failed, something else did: a builder that is away, a daemon that was restarted.
             Outcome::BuildFailed { failures, .. } => {
                 failures.iter().any(|failure| self.is_lasting(failure))
             }

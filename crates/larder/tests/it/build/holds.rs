@@ -160,13 +160,15 @@ fn a_search_that_may_not_evaluate_holds_nothing_and_one_that_ends_early_updates_
     // All that was published moved on, which is no reason for beta to stay without.
     assert_eq!(parts.locked("alpha", "theme"), theme);
 
+    // One look does not find out which of three it is: what all were good with is good still.
     parts.server.set("search-limit = 1");
     for input in ["tools", "theme"] {
         let _ = parts.set(input, FAIL);
     }
     let report = parts.night();
-    assert_eq!(held(&report), ["theme", "tools"], "{report:#}");
-    assert_eq!(parts.locked("alpha", "theme"), theme);
+    assert_eq!(held(&report), ["games", "theme", "tools"], "{report:#}");
+    assert!(outcomes(&report).iter().all(|outcome| *outcome != "build-failed"), "{report:#}");
+    assert_ne!(parts.locked("alpha", "theme"), theme);
 }
 
 #[test]
@@ -206,4 +208,40 @@ fn what_fails_for_the_moment_night_after_night_is_believed_no_longer() {
     let report = parts.night();
     assert_eq!(held(&report), ["games"], "{report:#}");
     assert_eq!(parts.locked("beta", "games"), good);
+}
+
+#[test]
+fn a_host_that_is_broken_for_long_sets_no_other_back() {
+    let parts = Parts::new(NixVersion::V2_34, "");
+    parts.set_hosts(["", FAIL, ""]);
+    let mut theme = String::new();
+    for night in ["2", "3"] {
+        theme = parts.set("theme", &format!("echo theme {night}"));
+        let _ = parts.night();
+    }
+    // Now an input breaks another one.
+    let _ = parts.set("tools", FAIL);
+    let report = parts.night();
+    assert_eq!(held(&report), ["tools"], "{report:#}");
+    assert_eq!(outcomes(&report), ["unchanged", "build-failed", "unchanged"]);
+    assert_eq!(parts.locked("alpha", "theme"), theme);
+}
+
+#[test]
+fn that_the_old_lock_fails_for_the_moment_is_not_taken_for_its_failing() {
+    let parts = Parts::new(NixVersion::V2_34, "");
+    let theme = parts.repo("theme").rev();
+    // What was good is gone from the store, and cannot be had again just now.
+    parts.set_hosts([
+        "if [ -e $gate/down ]; then echo 'Could not resolve host' >&2; exit 1; fi",
+        "",
+        "",
+    ]);
+    std::fs::write(parts.server.gate().join("down"), "").unwrap();
+    let _ = parts.set("tools", FAIL);
+    let _ = parts.set("theme", "echo theme 2");
+    let report = parts.night();
+    assert_eq!(held(&report), [""; 0], "{report:#}");
+    assert!(report["lock"]["undecided"].is_string(), "{report:#}");
+    assert_eq!(parts.locked("gamma", "theme"), theme);
 }

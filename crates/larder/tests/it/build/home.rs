@@ -57,6 +57,7 @@ fn the_commit_names_what_moved_and_what_was_held_and_changes_nothing_else() {
         &games.1,
         "breaks beta",
         "-games.drv fails",
+        "no such function",
     ] {
         assert!(message.contains(said), "{said} is not in:\n{message}");
     }
@@ -241,4 +242,46 @@ fn a_lock_that_only_some_hosts_were_built_with_stays() {
     assert!(report["lock"]["reason"].as_str().unwrap().contains("took part"), "{report:#}");
     // With all of them, it goes.
     assert_eq!(home(&parts.night()), "pushed");
+}
+
+#[test]
+fn what_people_put_on_a_branch_for_review_stays_there_whatever_comes_after() {
+    let parts = Parts::new(NixVersion::V2_34, "push-lock-to = \"review\"");
+    let _ = parts.set("theme", "echo theme 2");
+    assert_eq!(home(&parts.night()), "pushed");
+    // A reviewer mends something there.
+    let people = parts.server.store.work_dir().join("people");
+    let clone = parts.small.clone_config(&people, &parts.forge);
+    let _ = clone.git(&["checkout", "--quiet", "review"]);
+    clone.write("mended.nix", "{ }");
+    let theirs = clone.commit("mended");
+    let _ = clone.git(&["push", "--quiet", "origin", "review"]);
+    // Another night on top of it, and then main moves.
+    let _ = parts.set("theme", "echo theme 3");
+    assert_eq!(home(&parts.night()), "pushed");
+    parts.set_hosts(["true", "", ""]);
+    let theme = parts.set("theme", "echo theme 4");
+    let report = parts.night();
+    assert_eq!(home(&report), "pushed", "{report:#}");
+    assert_eq!(parts.at_home("review", "theme"), theme);
+    assert_eq!(parts.forge(&["show", "review:mended.nix"]).stdout, "{ }");
+    assert!(parts.forge(&["rev-list", "review"]).lines().contains(&theirs));
+}
+
+#[test]
+fn a_killed_run_s_commit_is_known_after_others_were_published_too() {
+    let parts = Parts::new(NixVersion::V2_34, "push-lock-to = \"review\"");
+    let _ = parts.set("theme", "echo theme 2");
+    let script =
+        "case \"$*\" in *' push '*) ($REAL \"$@\"); kill -9 $PPID;; *) $REAL \"$@\";; esac";
+    let path = parts.server.path_where("git", script);
+    let killed = parts.server.larder(&["build", "--update"]).env("PATH", path).run();
+    assert!(!killed.ok(), "{killed}");
+    // A lock that only beta was built with is published, and sent nowhere.
+    let _ = parts.set("theme", "echo theme 3");
+    let _ = parts.server.build(&["--update", "beta"]).success();
+    let theme = parts.set("theme", "echo theme 4");
+    let report = parts.night();
+    assert_eq!(home(&report), "pushed", "{report:#}");
+    assert_eq!(parts.at_home("review", "theme"), theme);
 }

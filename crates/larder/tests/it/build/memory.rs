@@ -164,7 +164,10 @@ fn a_host_whose_evaluation_takes_too_much_fails_alone_and_says_so() {
             failed["message"].as_str().unwrap().contains("the evaluation died of memory"),
             "{built}"
         );
-        let of_alpha = |peak: &&Value| peak["name"] == "evaluation of alpha";
-        assert!(report["peaks"].as_array().unwrap().iter().any(|peak| of_alpha(&peak)), "{built}");
+        let of_beta = |peak: &&Value| peak["name"] == "evaluation of beta";
+        let peak = report["peaks"].as_array().unwrap().iter().find(of_beta);
+        let peak = peak.unwrap_or_else(|| panic!("{built}"));
+        assert_eq!(peak["how"], "died");
+        assert!(peak["bytes"].as_u64().unwrap() > 0, "{built}");
     }
 }
