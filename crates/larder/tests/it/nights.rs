@@ -42,6 +42,8 @@ struct Model {
     qualities: BTreeMap<String, Quality>,
     newest: Commits,
     locked: Commits,
+    /// The inputs that the last lock held.
+    held: BTreeSet<&'static str>,
     /// What each host was published with last, and in which night.
     published: BTreeMap<&'static str, (usize, Commits)>,
     /// Commits by what they log when their part is built, and those that were.
@@ -81,6 +83,7 @@ impl Model {
             names: BTreeMap::new(),
             built: BTreeSet::new(),
             published: HOSTS.iter().map(|(host, _)| (*host, (0, newest.clone()))).collect(),
+            held: BTreeSet::new(),
             locked: newest.clone(),
             newest,
             network: true,
@@ -106,35 +109,41 @@ impl Model {
     /// The inputs that are to be held, and the lock that is to be published.
     fn settle(&self) -> (BTreeSet<&'static str>, Commits) {
         let everything = || (BTreeSet::new(), self.newest.clone());
-        let failing = self.ending(&self.newest, End::Lasting);
-        let Some(oldest) = failing.iter().min_by_key(|host| self.published[*host].0) else {
+        // Where nothing can be told, all stays as it was.
+        let undecided = || (self.held.clone(), self.locked.clone());
+        let mut broken = BTreeSet::new();
+        for host in self.ending(&self.newest, End::Lasting) {
+            let before = &self.published[host].1;
+            match self.end(host, before) {
+                _ if before == &self.newest => {}
+                End::Good => drop(broken.insert(host)),
+                End::Passing => return undecided(),
+                End::Lasting => {}
+            }
+        }
+        let Some(oldest) = broken.iter().min_by_key(|host| self.published[*host].0) else {
             return everything();
         };
         let old = &self.published[oldest].1;
-        let good_before = self.ending(old, End::Good);
-        let broken: BTreeSet<&str> = failing.intersection(&good_before).copied().collect();
-        let moved: BTreeSet<&str> =
-            PARTS.into_iter().filter(|part| self.newest[*part] != old[*part]).collect();
-        if broken.is_empty() || moved.is_empty() {
-            return everything();
-        }
+        let moved = |from: &Commits| -> BTreeSet<&'static str> {
+            PARTS.into_iter().filter(|part| self.newest[*part] != from[*part]).collect()
+        };
         let is_guilty = |part: &&str| {
-            let bad =
-                [Quality::Fails, Quality::Throws].contains(&self.qualities[&self.newest[*part]]);
+            let quality = self.qualities[&self.newest[*part]];
+            let bad = [Quality::Fails, Quality::Throws].contains(&quality);
             bad && HOSTS.iter().any(|(host, parts)| broken.contains(host) && parts.contains(part))
         };
-        let held: BTreeSet<&str> = moved.iter().copied().filter(is_guilty).collect();
+        let held: BTreeSet<&str> = moved(old).into_iter().filter(is_guilty).collect();
         let mut lock = self.newest.clone();
         lock.extend(held.iter().map(|part| (*part, old[part].clone())));
         let wanted: BTreeSet<&str> =
             self.ending(&self.newest, End::Good).union(&broken).copied().collect();
         let is_good = wanted.is_subset(&self.ending(&lock, End::Good));
-        match (held == moved, is_good) {
-            (true, false) => (moved, self.locked.clone()),
-            // Something that is wanted fails for the moment, so that nothing can be told.
-            (false, false) => (BTreeSet::new(), self.locked.clone()),
-            (_, true) => (held, lock),
+        let is_passing = !wanted.is_disjoint(&self.ending(&lock, End::Passing));
+        if held == moved(old) && (old == &self.locked || !(is_good || is_passing)) {
+            return (moved(&self.locked), self.locked.clone());
         }
+        if is_good { (held, lock) } else { undecided() }
     }
 
     /// The hosts that end so with a lock.
@@ -150,6 +159,7 @@ impl Model {
         self.published.extend(good.iter().map(|host| (*host, (night, lock.clone()))));
         if !good.is_empty() {
             self.locked = lock;
+            self.held.clone_from(&held);
         }
         held
     }
