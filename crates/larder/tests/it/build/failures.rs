@@ -17,6 +17,7 @@ fn steady(server: &BuildServer, text: &str) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !taken(line)).collect();
     let text = lines.join("\n").replace(&today, "<day>");
     let text = text.replace(&folder.display().to_string(), "<server>");
+    let text = text.replace("<server>/state/work", "<tree>");
     let text = text.replace(&folder.parent().unwrap().display().to_string(), "<store>");
     let mut steady = String::new();
     let mut word = String::new();
