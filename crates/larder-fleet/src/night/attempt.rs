@@ -109,6 +109,7 @@ impl Attempts<'_> {
             Ok(evaluated) => evaluated,
             Err(_) if cancel.is_cancelled() => return Err(NightError::Cancelled),
             Err(EvaluationError::Bounds(Exceeded::Time(message))) => {
+                self.stopped = Some(message.clone());
                 let state = Err(Outcome::Unfinished { message });
                 return Ok(Job { host, plan: None, state });
             }
@@ -163,9 +164,12 @@ impl Attempts<'_> {
         self.fetched += realised.fetched;
         self.retries.extend(realised.retries.iter().cloned());
         self.stopped = realised.stopped.clone().or(self.stopped.take());
-        let judge = |job: Job| Ok((self.night.judge(&job, &realised)?, job));
-        let hosts = jobs.into_iter().map(judge).map(|it| it.map(|(outcome, job)| (job, outcome)));
-        Ok(Attempt { lock, hosts: hosts.collect::<Result<_, NightError>>()? })
+        let judged = |job| {
+            let outcome = self.night.judge(&job, &realised)?;
+            Ok((job, outcome))
+        };
+        let hosts = jobs.into_iter().map(judged).collect::<Result<_, NightError>>()?;
+        Ok(Attempt { lock, hosts })
     }
 
     /// Roots what was built until it is published. (Nix makes the roots it is asked for only where

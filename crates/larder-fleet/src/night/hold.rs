@@ -10,7 +10,7 @@ mod search;
 use std::collections::{BTreeMap, BTreeSet};
 
 use larder_formats::{
-    lock_file::{self, LockFile, LockFileError},
+    lock_file::{self, LockFile},
     store_path::StorePath,
 };
 
@@ -195,7 +195,7 @@ impl Searching<'_> {
                 },
             }
         }
-        let all = self.all();
+        let all = lock_file::moved(&self.old, self.new);
         // Without any of the update, all may still be better off than with what some hosts fail with.
         if !lock_file::moved(&self.old, start).is_empty() {
             match self.attempt(attempts, &all).await? {
@@ -234,12 +234,7 @@ impl Searching<'_> {
     }
 
     fn lock(&self, hold: &Hold) -> Result<LockFile, NightError> {
-        let locked = self.new.holding(&self.old, hold);
-        Ok(locked.map_err(|error: LockFileError| UpdateError::from(error))?)
-    }
-
-    fn all(&self) -> Hold {
-        lock_file::moved(&self.old, self.new)
+        Ok(self.new.holding(&self.old, hold).map_err(UpdateError::from)?)
     }
 
     /// Evaluates what broke with these inputs held.

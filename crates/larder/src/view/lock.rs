@@ -56,9 +56,7 @@ pub(super) fn home(report: &Report) -> Option<String> {
         }
         WentHome::AlreadyThere { branch } => format!("{branch} has this flake.lock already"),
         WentHome::NotPushed { branch, reason } => {
-            format!(
-                "flake.lock was NOT pushed to {branch}, and is published all the same: {reason}"
-            )
+            format!("flake.lock was NOT pushed to {branch}: {reason}")
         }
     })
 }

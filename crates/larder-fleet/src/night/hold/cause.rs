@@ -37,7 +37,7 @@ const PATIENCE: usize = 3;
 
 /// Tells what lasts from what passes.
 pub(super) struct Causes {
-    /// Packages that failed for the moment in each of the last runs.
+    /// Packages that failed, for whatever reason, in each of the last runs.
     stubborn: BTreeSet<String>,
 }
 

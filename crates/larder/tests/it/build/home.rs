@@ -30,6 +30,32 @@ fn refuse_pushes(parts: &Parts, refuse: bool) {
     }
 }
 
+/// A night in which people do something in a clone of theirs just before the lock is pushed. In their script `real` is
+/// git, and `commit` makes one of what was added.
+fn night_with(parts: &Parts, people_do: &str) -> Value {
+    let people = parts.server.store.work_dir().join("people");
+    let _ = parts.small.clone_config(&people, &parts.forge);
+    let script = format!(
+        "real() {{ ($REAL \"$@\"); }}
+         commit() {{ real -c user.name=p -c user.email=p commit -qm \"$1\"; }}
+         case \"$*\" in *' push '*) (cd {p} && {people_do});; esac
+         real \"$@\"",
+        p = people.display(),
+    );
+    let path = parts.server.path_where("git", &script);
+    let night = parts.server.larder(&["build", "--update", "--json"]).env("PATH", path).run();
+    BuildServer::report(&night)
+}
+
+/// A run that is killed as soon as its lock is pushed.
+fn killed_when_pushed(parts: &Parts) {
+    let script =
+        "case \"$*\" in *' push '*) ($REAL \"$@\"); kill -9 $PPID;; *) $REAL \"$@\";; esac";
+    let path = parts.server.path_where("git", script);
+    let killed = parts.server.larder(&["build", "--update"]).env("PATH", path).run();
+    assert!(!killed.ok(), "{killed}");
+}
+
 #[test]
 fn the_commit_names_what_moved_and_what_was_held_and_changes_nothing_else() {
     let parts =
@@ -125,21 +151,12 @@ fn whoever_pushes_at_the_same_moment_loses_nothing_and_neither_does_the_lock() {
     let parts = Parts::new(NixVersion::V2_26, "push-lock-to = \"main\"");
     let theme = parts.set("theme", "echo theme 2");
     // Somebody is faster, twice, each time between the fetch and the push.
-    let people = parts.server.store.work_dir().join("people");
-    let _ = parts.small.clone_config(&people, &parts.forge);
-    let script = format!(
-        "real() {{ ($REAL \"$@\"); }}
-         case \"$*\" in *' push '*) n=$(ls {p} | grep -c note); if [ $n -lt 2 ]; then
-           (cd {p} && touch note-$n && real add note-$n &&
-            real -c user.name=p -c user.email=p commit -qm note-$n && real push -q origin HEAD:main)
-         fi;; esac
-         real \"$@\"",
-        p = people.display(),
+    let report = night_with(
+        &parts,
+        "n=$(ls | grep -c note); [ $n -ge 2 ] || { touch note-$n && real add note-$n && commit note-$n && \
+         real push -q origin HEAD:main; }",
     );
-    let path = parts.server.path_where("git", &script);
-    let night = parts.server.larder(&["build", "--update", "--json"]).env("PATH", path).run();
-    let report = BuildServer::report(&night);
-    assert_eq!(home(&report), "pushed", "{night}");
+    assert_eq!(home(&report), "pushed", "{report:#}");
     assert_eq!(parts.at_home("main", "theme"), theme);
     let subjects = parts.forge(&["log", "--format=%s", "-3", "main"]).lines();
     assert_eq!(subjects, ["flake.lock: update theme", "note-1", "note-0"]);
@@ -149,21 +166,12 @@ fn whoever_pushes_at_the_same_moment_loses_nothing_and_neither_does_the_lock() {
 fn a_lock_that_people_change_meanwhile_is_theirs() {
     let parts = Parts::new(NixVersion::V2_34, "push-lock-to = \"main\"");
     let _ = parts.set("theme", "echo theme 2");
-    let people = parts.server.store.work_dir().join("people");
-    let _ = parts.small.clone_config(&people, &parts.forge);
-    let script = format!(
-        "real() {{ ($REAL \"$@\"); }}
-         case \"$*\" in *' push '*) if [ ! -e {p}/done ]; then
-           (cd {p} && touch done && echo >> flake.lock && real add flake.lock &&
-            real -c user.name=p -c user.email=p commit -qm theirs && real push -q origin HEAD:main)
-         fi;; esac
-         real \"$@\"",
-        p = people.display(),
+    let report = night_with(
+        &parts,
+        "[ -e done ] || { touch done && echo >> flake.lock && real add flake.lock && commit theirs && \
+         real push -q origin HEAD:main; }",
     );
-    let path = parts.server.path_where("git", &script);
-    let night = parts.server.larder(&["build", "--update", "--json"]).env("PATH", path).run();
-    let report = BuildServer::report(&night);
-    assert_eq!(home(&report), "not-pushed", "{night}");
+    assert_eq!(home(&report), "not-pushed", "{report:#}");
     assert!(
         report["lock"]["reason"].as_str().unwrap().contains("somebody else changed flake.lock")
     );
@@ -219,11 +227,7 @@ fn a_lock_with_which_a_required_host_fails_stays() {
 fn a_run_that_is_killed_when_the_lock_has_gone_home_leaves_nothing_to_mend() {
     let parts = Parts::new(NixVersion::V2_34, "push-lock-to = \"review\"");
     let _ = parts.set("theme", "echo theme 2");
-    let script =
-        "case \"$*\" in *' push '*) ($REAL \"$@\"); kill -9 $PPID;; *) $REAL \"$@\";; esac";
-    let path = parts.server.path_where("git", script);
-    let killed = parts.server.larder(&["build", "--update"]).env("PATH", path).run();
-    assert!(!killed.ok(), "{killed}");
+    killed_when_pushed(&parts);
     let report = parts.night();
     assert_eq!((home(&report), from(&report)), ("already-there", "published"), "{report:#}");
     let theme = parts.set("theme", "echo theme 3");
@@ -272,11 +276,7 @@ fn what_people_put_on_a_branch_for_review_stays_there_whatever_comes_after() {
 fn a_killed_run_s_commit_is_known_after_others_were_published_too() {
     let parts = Parts::new(NixVersion::V2_34, "push-lock-to = \"review\"");
     let _ = parts.set("theme", "echo theme 2");
-    let script =
-        "case \"$*\" in *' push '*) ($REAL \"$@\"); kill -9 $PPID;; *) $REAL \"$@\";; esac";
-    let path = parts.server.path_where("git", script);
-    let killed = parts.server.larder(&["build", "--update"]).env("PATH", path).run();
-    assert!(!killed.ok(), "{killed}");
+    killed_when_pushed(&parts);
     // A lock that only beta was built with is published, and sent nowhere.
     let _ = parts.set("theme", "echo theme 3");
     let _ = parts.server.build(&["--update", "beta"]).success();
