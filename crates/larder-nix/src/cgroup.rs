@@ -15,6 +15,10 @@ pub use own::{NoGroup, OwnGroup};
 /// How deep groups below a group are looked into, where the kernel does not add them up itself.
 const DEPTH: u32 = 4;
 
+/// Where a service's own processes live that has groups for others beside them: systemd's `DelegateSubgroup=`, as it is
+/// set in our unit and in that of some Nix daemons, and where nix-daemon itself goes with `use-cgroups`.
+const OF_SUPERVISORS: [&str; 2] = ["/supervisor", "/nix-daemon"];
+
 /// Where the kernel shows its groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hierarchies {
@@ -82,6 +86,11 @@ impl Hierarchies {
         self.place(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
     }
 
+    /// The group of the whole service that a process looks after: its own, or the one in which its own is.
+    pub fn of_service(&self, pid: u32) -> Option<Group> {
+        self.place_of_service(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
+    }
+
     /// The group that `/proc/PID/cgroup` names. On machines with both versions, the one that counts memory.
     pub fn place(&self, text: &str) -> Option<Group> {
         let (mut one, mut two) = (None, None);
@@ -99,6 +108,14 @@ impl Hierarchies {
             }
         }
         two.or(one)
+    }
+
+    /// The group of the service that `/proc/PID/cgroup` names.
+    pub fn place_of_service(&self, text: &str) -> Option<Group> {
+        let service = text.lines().map(|line| {
+            OF_SUPERVISORS.iter().find_map(|end| line.strip_suffix(end)).unwrap_or(line)
+        });
+        self.place(&service.collect::<Vec<_>>().join("\n"))
     }
 }
 

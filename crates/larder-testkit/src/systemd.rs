@@ -17,9 +17,12 @@ const PROGRAMS: [&str; 2] =
 /// What it starts with.
 const TARGET: &str = "[Unit]\nWants=systemd-journald.service\nAfter=systemd-journald.service\n";
 
-/// Goes into a control group of its own, and into namespaces that begin there.
-const OUTSIDE: &str = "mkdir \"$1\"; echo $$ >\"$1/cgroup.procs\"
-exec unshare --mount --pid --ipc --cgroup --fork --kill-child /bin/sh -euc \"$3\" sh \"$2\"";
+/// Makes a tree of control groups that begins here, waits in a group of it where it is in nobody's way, and begins
+/// other namespaces.
+const OUTSIDE: &str = "mkdir \"$1\" \"$1/outside\"; echo $$ >\"$1/cgroup.procs\"
+exec unshare --cgroup /bin/sh -euc '
+echo $$ >\"$1/outside/cgroup.procs\"
+exec unshare --mount --pid --ipc --fork --kill-child /bin/sh -euc \"$3\" sh \"$2\"' sh \"$@\"";
 
 /// Makes a root of its own, as systemd expects it in a container, and becomes systemd.
 const INSIDE: &str = "
@@ -30,11 +33,14 @@ groups=$(stat --file-system --format=%T sys/fs/cgroup)
 mount -t proc proc proc
 for folder in run tmp var/tmp; do mount -t tmpfs tmpfs $folder; done
 if [ $groups = cgroup2fs ]; then
+  umount sys/fs/cgroup
   mount -t cgroup2 cgroup2 sys/fs/cgroup
+  echo 0 >sys/fs/cgroup/cgroup.procs
 else
   mount -t tmpfs tmpfs sys/fs/cgroup
   mkdir sys/fs/cgroup/systemd
   mount -t cgroup -o none,name=systemd cgroup sys/fs/cgroup/systemd
+  echo 0 >sys/fs/cgroup/systemd/cgroup.procs
 fi
 pivot_root . .
 umount --lazy .

@@ -15,9 +15,6 @@ use super::{Group, Hierarchies, Version};
 /// What the names of our groups begin with; this process's number follows, and one of its own.
 const PREFIX: &str = "larder-run-";
 
-/// Where the supervisor lives in a tree that systemd has given us, as `DelegateSubgroup=` names it.
-const SUPERVISOR: &str = "supervisor";
-
 /// How often, and with which pause, a group is removed whose last processes are just ending.
 const TRIES: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(25);
@@ -47,9 +44,7 @@ pub enum NoGroup {
 impl OwnGroup {
     /// Makes one, in which no more than so many bytes may be used, swap included.
     pub fn create(hierarchies: &Hierarchies, limit: Option<u64>) -> Result<Self, NoGroup> {
-        let own = hierarchies.of_process(std::process::id());
-        let parent =
-            own.ok_or(NoGroup::Absent).and_then(|own| parent_for_ours(hierarchies, own))?;
+        let parent = parent_for_ours(hierarchies)?;
         sweep(&parent.folder);
         Self::create_in(&parent, limit)
     }
@@ -103,32 +98,38 @@ impl Drop for OwnGroup {
 }
 
 /// The group below which ours can be made.
-fn parent_for_ours(hierarchies: &Hierarchies, own: Group) -> Result<Group, NoGroup> {
-    if own.version == Version::One {
-        return Ok(own);
-    }
+fn parent_for_ours(hierarchies: &Hierarchies) -> Result<Group, NoGroup> {
+    let own = hierarchies.of_process(std::process::id());
+    let service = hierarchies.of_service(std::process::id());
     // In version 2 a group has either processes or groups that are limited. So we live in one of several
     // (as `DelegateSubgroup=supervisor` has it), or move into one where nobody else is disturbed.
-    let is_supervised = own.folder.file_name().is_some_and(|name| name == SUPERVISOR);
-    let parent = match own.folder.parent() {
-        Some(parent) if is_supervised => Group { folder: parent.to_owned(), ..own },
-        _ if is_alone(&own.folder) => {
+    let parent = match (own, service) {
+        (Some(own), _) if own.version == Version::One => return Ok(own),
+        (own, Some(service)) if own.as_ref() != Some(&service) => service,
+        (Some(own), _) if is_alone(&own.folder) => {
             move_into_subgroup(&own.folder)?;
             own
         }
-        // Root's last resort: beside what systemd looks after, which leaves alone what it did not make.
-        _ => {
-            let mount = hierarchies.unified.as_ref().ok_or(NoGroup::Absent)?;
-            Group { folder: mount.folder.clone(), ..own }
-        }
+        _ => top(hierarchies)?,
     };
     let control = parent.folder.join("cgroup.subtree_control");
-    let has_memory = fs::read_to_string(&control)
-        .is_ok_and(|text| text.split_ascii_whitespace().any(|one| one == "memory"));
-    if !has_memory {
+    if !names_memory(&control) {
         write(&control, "+memory")?;
     }
     Ok(parent)
+}
+
+/// Root's last resort: beside what systemd looks after, which leaves alone what it did not make.
+fn top(hierarchies: &Hierarchies) -> Result<Group, NoGroup> {
+    let folder = hierarchies.unified.as_ref().map(|mount| mount.folder.clone());
+    let folder = folder.filter(|folder| names_memory(&folder.join("cgroup.controllers")));
+    Ok(Group { folder: folder.ok_or(NoGroup::Absent)?, version: Version::Two })
+}
+
+/// Whether memory is among the controllers that a file lists.
+fn names_memory(file: &Path) -> bool {
+    fs::read_to_string(file)
+        .is_ok_and(|text| text.split_ascii_whitespace().any(|one| one == "memory"))
 }
 
 /// Whether this process is the only one there.
@@ -138,7 +139,7 @@ fn is_alone(folder: &Path) -> bool {
 }
 
 fn move_into_subgroup(folder: &Path) -> Result<(), NoGroup> {
-    let below = folder.join(SUPERVISOR);
+    let below = folder.join("supervisor");
     match fs::create_dir(&below) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(refused(&below)(error)),
         _ => write(&below.join("cgroup.procs"), std::process::id()),
