@@ -16,7 +16,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use larder_formats::envelope::Envelope;
+use larder_formats::{envelope::Envelope, package_name::PackageName};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
@@ -129,6 +129,14 @@ pub struct Failure {
     /// The most memory it was seen to take, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak: Option<u64>,
+}
+
+impl Failure {
+    /// The package, which is the same in each run: the derivation is another wherever anything has moved.
+    pub fn package(&self) -> &str {
+        let name = self.derivation.split_once('-').map_or("", |(_, name)| name);
+        PackageName::parse(name.strip_suffix(".drv").unwrap_or(name)).name
+    }
 }
 
 /// What a derivation failed of.

@@ -30,7 +30,7 @@ pub async fn check(
     let tree = source.in_place(&scratch.path().join("work"), cancel).await;
     let tree = tree.map_err(|error| stopped(error.into()))?;
     let hosts = evaluate::hosts(nix, &tree, wanted, cancel).await;
-    let Hosts { hosts, left_out } = hosts.map_err(|error| stopped(error.into()))?;
+    let Hosts { hosts, left_out, .. } = hosts.map_err(|error| stopped(error.into()))?;
     observer.notice(Notice::Hosts(&hosts));
     let mut report = Report { left_out, ..Report::empty(&tree) };
     let evaluations = hosts.into_iter().map(|host| {

@@ -61,12 +61,14 @@ impl Wanted {
 }
 
 /// The hosts of a flake.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Hosts {
     /// Those to build, in order of name.
     pub hosts: Vec<HostName>,
     /// Those nothing can be done about.
     pub left_out: Vec<LeftOut>,
+    /// Those that are in the flake and not wanted this time.
+    pub others: Vec<HostName>,
 }
 
 /// A host that nothing could be done about.
@@ -123,12 +125,15 @@ pub(super) async fn hosts(
     if names.is_empty() {
         return Err(HostsError::None);
     }
-    select(&names, wanted)
+    let mut found = select(&names, wanted)?;
+    let others = names.iter().filter_map(|name| name.parse().ok());
+    found.others = others.filter(|name| !found.hosts.contains(name)).collect();
+    Ok(found)
 }
 
 /// Those of a flake's hosts that are wanted.
 fn select(names: &[String], wanted: &Wanted) -> Result<Hosts, HostsError> {
-    let mut found = Hosts { hosts: Vec::new(), left_out: Vec::new() };
+    let mut found = Hosts::default();
     let is_there = |host: &HostName| names.iter().any(|name| name == host.as_str());
     match wanted {
         Wanted::All => {

@@ -33,6 +33,9 @@ use crate::{
 /// How often an evaluation's memory is looked at: it is one process, and short.
 const OFTEN: Duration = Duration::from_millis(100);
 
+/// What is said of an evaluation that somebody killed, and not the kernel in the run's own group.
+pub(super) const KILLED: &str = "was killed, from which is inferred that there was no memory left";
+
 /// What is said of a budget that cannot hold a daemon.
 const NOT_OURS: &str = "nix-daemon builds, and its memory is not Larder's to limit: `memory` limits the evaluation and \
      plans the order of builds. `MemoryMax=` on nix-daemon.service limits these";
@@ -80,6 +83,9 @@ pub(crate) enum Exceeded {
     /// There was no memory left.
     #[error("{0}")]
     Memory(String),
+    /// Nobody knows that there was.
+    #[error("{0}")]
+    Killed(String),
     /// The run's time was over.
     #[error("{0}")]
     Time(String),
@@ -98,7 +104,7 @@ impl Guard {
         let daemon = match nix.peer(cancel).await {
             Ok(Peer::Daemon(_)) => {
                 let pid = daemon::pid(nix.layout()).await;
-                let group = pid.and_then(|pid| hierarchies.of_process(pid));
+                let group = pid.and_then(|pid| hierarchies.of_service(pid));
                 Some(Daemon { pid, group })
             }
             // Should that be wrong, Nix itself will say what it lacks.
@@ -225,6 +231,19 @@ impl Guard {
         host: &HostName,
         cancel: &CancellationToken,
     ) -> Result<Result<Output, CommandError>, Exceeded> {
+        match self.evaluate_once(command, host, cancel).await {
+            // Whoever did it need not do it again.
+            Err(Exceeded::Killed(_)) => self.evaluate_once(command, host, cancel).await,
+            ended => ended,
+        }
+    }
+
+    async fn evaluate_once(
+        &self,
+        command: &Invocation,
+        host: &HostName,
+        cancel: &CancellationToken,
+    ) -> Result<Result<Output, CommandError>, Exceeded> {
         let started = Arc::new(AtomicU32::new(0));
         let command = self.within(command.clone()).tell_start(Arc::clone(&started));
         let kills = || self.own.as_ref()?.group().kills();
@@ -258,7 +277,10 @@ impl Guard {
         }
         if was_killed {
             let is_counted = before.is_some_and(|before| kills().is_some_and(|now| now > before));
-            return Err(Exceeded::Memory(self.no_memory(most, is_counted)));
+            return Err(match is_counted {
+                true => Exceeded::Memory(self.no_memory("died of memory", most)),
+                false => Exceeded::Killed(self.no_memory(KILLED, most)),
+            });
         }
         let finished = output.finished.check(&command);
         Ok(finished.map(|finished| Output { finished, stdout: output.stdout }))
@@ -282,13 +304,9 @@ impl Guard {
     }
 
     /// What is said of an evaluation that was killed.
-    fn no_memory(&self, most: u64, is_counted: bool) -> String {
+    fn no_memory(&self, how: &str, most: u64) -> String {
         let most = size(most);
         let of = self.bounds.memory.map(|budget| format!(" of {}", size(budget)));
-        let how = match is_counted {
-            true => "died of memory",
-            false => "was killed, from which is inferred that there was no memory left",
-        };
         format!(
             "the evaluation {how}: it was seen to take {most}{}. Give it more (`memory` under [build], \
              or the machine's own), or make the host's configuration smaller",

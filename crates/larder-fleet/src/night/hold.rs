@@ -49,7 +49,8 @@ pub(super) async fn settle(
     let required = |host: &&(Job, Outcome)| night.is_required(&host.0.host);
     let hosts = first.hosts.iter().filter(required).map(|(job, _)| &job.host);
     let causes = Causes::of(night.ledger(), hosts)?;
-    let failing = first.hosts.iter().filter(required).filter(|(_, it)| causes.is_to_blame(it));
+    let to_blame = |(job, outcome): &&(Job, Outcome)| causes.is_to_blame(&job.host, outcome);
+    let failing = first.hosts.iter().filter(required).filter(to_blame);
     let failing: Vec<HostName> = failing.map(|(job, _)| job.host.clone()).collect();
     if night.search_limit == 0 || failing.is_empty() {
         return Ok(as_it_is(first));
@@ -125,7 +126,7 @@ async fn before(
             Ok((lock, jobs)) => attempts.build(lock, jobs).await?,
             Err(why) => return Ok(Before::Unknown(why)),
         };
-        if let Some(why) = causes.passing(attempt.hosts.iter().map(|(_, outcome)| outcome)) {
+        if let Some(why) = causes.passing(attempt.outcomes()) {
             return Ok(Before::Unknown(why));
         }
         let good = attempt.good();
@@ -224,9 +225,8 @@ impl Searching<'_> {
         if self.wanted.is_subset(&attempt.good()) {
             return Ok(Tried::Good(attempt));
         }
-        let wanted = |host: &&(Job, Outcome)| self.wanted.contains(&host.0.host);
-        let failing = attempt.hosts.iter().filter(wanted).map(|(_, outcome)| outcome);
-        if let Some(why) = self.causes.passing(failing) {
+        let wanted = attempt.outcomes().filter(|(host, _)| self.wanted.contains(host));
+        if let Some(why) = self.causes.passing(wanted) {
             return Ok(Tried::Undecided(why));
         }
         self.bad.extend(self.causes.bad(&attempt));
@@ -249,8 +249,8 @@ impl Searching<'_> {
             Ok((_, jobs)) => jobs,
             Err(why) => return Ok(Err(why)),
         };
-        if let Some(why) = self.causes.passing(jobs.iter().filter_map(|it| it.state.as_ref().err()))
-        {
+        let failing = jobs.iter().filter_map(|job| Some((&job.host, job.state.as_ref().err()?)));
+        if let Some(why) = self.causes.passing(failing) {
             return Ok(Err(why));
         }
         let (mut fixed, mut builds) = (BTreeSet::new(), BTreeSet::new());
@@ -324,8 +324,25 @@ impl Searching<'_> {
 impl Night {
     /// What an earlier run held back, and this one, which updates nothing, has not moved either.
     pub(super) fn still_held(&self, attempt: &Attempt) -> Result<Vec<Held>, NightError> {
+        self.held_in(&attempt.lock)
+    }
+
+    /// What is held for a host that takes no part in this run: nobody would notice what else an update breaks there,
+    /// and at night it would be taken back.
+    pub(super) fn held_for(
+        &self,
+        others: &[HostName],
+        start: &LockFile,
+    ) -> Result<Vec<Held>, NightError> {
+        let mut held = self.held_in(start)?;
+        held.retain(|held| held.hosts.iter().any(|host| others.contains(host)));
+        Ok(held)
+    }
+
+    /// What an earlier run held, and this lock has not moved.
+    fn held_in(&self, lock: &LockFile) -> Result<Vec<Held>, NightError> {
         let mut held = self.published_lock()?.map(|lock| lock.held).unwrap_or_default();
-        let inputs = attempt.lock.root_inputs();
+        let inputs = lock.root_inputs();
         held.retain(|held| {
             inputs.get(&held.input).is_some_and(|input| input.description == held.at)
         });
@@ -338,6 +355,10 @@ impl Attempt {
     pub(super) fn good(&self) -> BTreeSet<HostName> {
         let good = self.hosts.iter().filter(|(_, outcome)| outcome.is_good());
         good.map(|(job, _)| job.host.clone()).collect()
+    }
+
+    fn outcomes(&self) -> impl Iterator<Item = (&HostName, &Outcome)> {
+        self.hosts.iter().map(|(job, outcome)| (&job.host, outcome))
     }
 
     fn names(&self) -> Vec<HostName> {
@@ -359,9 +380,13 @@ impl Causes {
     }
 
     /// What failed for the moment, if that is all that is known of one of these.
-    fn passing<'a>(&self, outcomes: impl Iterator<Item = &'a Outcome>) -> Option<String> {
-        let mut passing = outcomes.filter(|it| !it.is_good() && !self.is_to_blame(it));
-        passing.find_map(|outcome| match outcome {
+    fn passing<'a>(
+        &self,
+        outcomes: impl Iterator<Item = (&'a HostName, &'a Outcome)>,
+    ) -> Option<String> {
+        let mut passing =
+            outcomes.filter(|(host, it)| !it.is_good() && !self.is_to_blame(host, it));
+        passing.find_map(|(_, outcome)| match outcome {
             Outcome::EvaluationFailed { message }
             | Outcome::BuildFailed { message, .. }
             | Outcome::Unfinished { message } => Some(message.clone()),

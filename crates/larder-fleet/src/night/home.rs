@@ -23,6 +23,9 @@ const TRIES: u32 = 5;
 /// The first pause before another try; each is twice as long as the one before.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// How long all of it may take: a hook of the forge may hang, and all else of the run is done.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// Lines of a log that a commit has of what failed.
 const SAID: usize = 5;
 
@@ -87,7 +90,8 @@ pub(super) async fn send(
 ) -> WentHome {
     let branch = home.branch.clone();
     let way = Way { home, sent, ledger, cancel };
-    match way.go().await {
+    let gone = tokio::time::timeout(PATIENCE, way.go()).await;
+    match gone.unwrap_or(Err(HomeError::Silent)) {
         Ok(Some(commit)) => WentHome::Pushed { branch, commit },
         Ok(None) => WentHome::AlreadyThere { branch },
         Err(error) => WentHome::NotPushed { branch, reason: error.to_string() },
@@ -106,6 +110,8 @@ enum HomeError {
     Io(#[from] std::io::Error),
     #[error("somebody else changed flake.lock there meanwhile: the next run starts from theirs")]
     Changed,
+    #[error("the repository took longer than {} s", PATIENCE.as_secs())]
+    Silent,
     #[error("others pushed to it again and again, {TRIES} times")]
     Busy,
 }

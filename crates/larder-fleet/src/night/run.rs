@@ -22,7 +22,10 @@ use super::{
     source::WorkTree,
     update::{self, Locks, UpdateError},
 };
-use crate::ledger::{Outcome, PublishedLock};
+use crate::{
+    host::HostName,
+    ledger::{Held, Outcome, PublishedLock},
+};
 
 /// How many runs' logs are kept, the newest included.
 const KEPT_LOGS: usize = 30;
@@ -58,10 +61,14 @@ impl Night {
         let run = self.publisher.as_ref().map(begin).transpose()?;
         run.into_iter().for_each(|run| observer.notice(Notice::Begun(run)));
         let guard = self.guard(observer, cancel).await?;
-        let (tree, locks) = self.prepare(options, observer, cancel).await?;
-        let Hosts { hosts, left_out } =
+        let (tree, mut locks) = self.prepare(options, observer, cancel).await?;
+        let Hosts { hosts, left_out, others } =
             evaluate::hosts(&self.nix, &tree, &self.hosts, cancel).await?;
         observer.notice(Notice::Hosts(&hosts));
+        let held = match options.update {
+            true => self.hold_for(&others, (&tree, &mut locks), (observer, cancel)).await?,
+            false => Vec::new(),
+        };
         let mut report = Report { left_out, ..Report::empty(&tree) };
         let mut attempts = Attempts {
             night: self,
@@ -84,10 +91,11 @@ impl Night {
             return Ok(report);
         }
         let first = attempts.build(locks.new.clone(), jobs).await?;
-        let settled = match options.update {
+        let mut settled = match options.update {
             true => hold::settle(&mut attempts, &locks, first).await?,
             false => Settled { held: self.still_held(&first)?, attempt: first, undecided: None },
         };
+        settled.held.extend(held);
         report.built = attempts.built;
         report.fetched = attempts.fetched;
         report.retries = attempts.retries;
@@ -126,6 +134,27 @@ impl Night {
         let changes = lock_file::changes(&locks.start, &locks.new);
         observer.notice(Notice::Locked { changes: &changes });
         Ok((tree, locks))
+    }
+
+    /// Leaves inputs where they are that are held for hosts which take no part.
+    async fn hold_for(
+        &self,
+        others: &[HostName],
+        (tree, locks): (&WorkTree, &mut Locks),
+        (observer, cancel): (&mut dyn Observer, &CancellationToken),
+    ) -> Result<Vec<Held>, NightError> {
+        let held = self.held_for(others, &locks.start)?;
+        if !held.is_empty() {
+            let inputs = held.iter().map(|held| held.input.clone()).collect();
+            let new = locks.new.holding(&locks.start, &inputs).map_err(UpdateError::from)?;
+            locks.new = update::set((&self.nix, tree), &new, cancel).await?;
+            for Held { input, .. } in &held {
+                let text =
+                    format!("{input} stays: it is held for a host that takes no part in this run");
+                observer.notice(Notice::Message(&text));
+            }
+        }
+        Ok(held)
     }
 
     /// Watches over the run, with what is remembered of those before.
@@ -237,11 +266,8 @@ impl Night {
         let (lock, repository) = (&attempt.lock, &locks.repository);
         let now = (self.clock)();
         let sent = Sent { tree, lock, repository, before, message: &message, run, now };
-        let sent = home::send(home, &sent, &publisher.ledger, cancel).await;
-        match sent {
-            WentHome::NotPushed { .. } if cancel.is_cancelled() => Err(NightError::Cancelled),
-            sent => Ok(Some(sent)),
-        }
+        // All is published by now: that somebody has no patience with the push ends nothing else.
+        Ok(Some(home::send(home, &sent, &publisher.ledger, cancel).await))
     }
 
     /// Why a lock is not to go home, if it is not.

@@ -6,13 +6,14 @@
 
 use std::collections::BTreeSet;
 
+use crate::night::guard::KILLED;
 use crate::{
     host::HostName,
     ledger::{Failure, FailureKind, Ledger, LedgerError, Outcome},
 };
 
 /// Words of Nix, curl, git and the system when something could not be had, or not be written, at that moment.
-const PASSING: [&str; 17] = [
+const PASSING: [&str; 18] = [
     "Could not resolve host",
     "Couldn't resolve host",
     "Could not resolve hostname",
@@ -30,15 +31,19 @@ const PASSING: [&str; 17] = [
     "unable to access '",
     "No space left on device",
     "database is busy",
+    KILLED,
 ];
 
 /// Runs in a row after which what fails for the moment is not believed to do so: a source that is gone is gone.
 const PATIENCE: usize = 3;
 
 /// Tells what lasts from what passes.
+#[derive(Default)]
 pub(super) struct Causes {
     /// Packages that failed, for whatever reason, in each of the last runs.
     stubborn: BTreeSet<String>,
+    /// Hosts that could not be evaluated in any of them.
+    mute: BTreeSet<HostName>,
 }
 
 impl Causes {
@@ -47,27 +52,35 @@ impl Causes {
         ledger: Option<&Ledger>,
         hosts: impl Iterator<Item = &'a HostName>,
     ) -> Result<Self, LedgerError> {
-        let mut stubborn = BTreeSet::new();
-        let Some(ledger) = ledger else { return Ok(Self { stubborn }) };
+        let mut causes = Self::default();
+        let Some(ledger) = ledger else { return Ok(causes) };
         for host in hosts {
             let before = ledger.last_outcomes(host, PATIENCE)?;
+            if before.len() < PATIENCE {
+                continue;
+            }
+            if before.iter().all(|it| matches!(it, Outcome::EvaluationFailed { .. })) {
+                causes.mute.insert(host.clone());
+            }
             let failed = |outcome: &Outcome| match outcome {
-                Outcome::BuildFailed { failures, .. } => failures.iter().map(package).collect(),
+                Outcome::BuildFailed { failures, .. } => {
+                    failures.iter().map(|it| it.package().to_owned()).collect()
+                }
                 _ => BTreeSet::new(),
             };
             let each = before.iter().map(failed);
             let in_all = each.reduce(|all, one| all.intersection(&one).cloned().collect());
-            if before.len() == PATIENCE {
-                stubborn.extend(in_all.unwrap_or_default());
-            }
+            causes.stubborn.extend(in_all.unwrap_or_default());
         }
-        Ok(Self { stubborn })
+        Ok(causes)
     }
 
     /// Whether the host failed by what it is built from.
-    pub(super) fn is_to_blame(&self, outcome: &Outcome) -> bool {
+    pub(super) fn is_to_blame(&self, host: &HostName, outcome: &Outcome) -> bool {
         match outcome {
-            Outcome::EvaluationFailed { message } => !is_passing(message),
+            Outcome::EvaluationFailed { message } => {
+                !is_passing(message) || self.mute.contains(host)
+            }
             // Where no derivation failed, something else did: a builder that is away, a daemon that was restarted.
             Outcome::BuildFailed { failures, .. } => {
                 failures.iter().any(|failure| self.is_lasting(failure))
@@ -86,14 +99,8 @@ impl Causes {
             FailureKind::Memory { .. } | FailureKind::TimedOut => true,
             FailureKind::Itself => !failure.last_lines.iter().any(|line| is_passing(line)),
         };
-        seems_so || self.stubborn.contains(&package(failure))
+        seems_so || self.stubborn.contains(failure.package())
     }
-}
-
-/// The package that a derivation builds: the derivation is another in each run where anything has moved.
-fn package(failure: &Failure) -> String {
-    let name = failure.derivation.split_once('-').map_or("", |(_, name)| name);
-    name.to_owned()
 }
 
 fn is_passing(text: &str) -> bool {

@@ -3,6 +3,7 @@
 use larder_testkit::NixVersion;
 
 use super::parts::{Parts, held, outcomes};
+use crate::build_server::BuildServer;
 
 const FAIL: &str = "echo 'no such function' >&2; exit 1";
 
@@ -39,7 +40,7 @@ fn an_input_that_breaks_a_host_is_held_until_it_is_good_and_the_others_move() {
 
         // A build without an update says what is held as well.
         let plain = parts.server.build(&["--json"]).success();
-        assert_eq!(held(&crate::build_server::BuildServer::report(&plain)), ["games"]);
+        assert_eq!(held(&BuildServer::report(&plain)), ["games"]);
 
         let mended = parts.set("games", "echo games 3");
         let report = parts.night();
@@ -84,7 +85,7 @@ fn two_inputs_that_do_not_go_together_cost_only_one_of_them_its_update() {
 #[test]
 fn an_input_that_cannot_be_evaluated_is_held_with_what_nix_says() {
     let parts = Parts::new(NixVersion::V2_34, "");
-    let bad = parts.set("tools", "throws");
+    let bad = parts.set("tools", "throws: no longer here");
     let theme = parts.set("theme", "echo theme 2");
     let report = parts.night();
     assert_eq!(held(&report), ["tools"], "{report:#}");
@@ -211,6 +212,19 @@ fn what_fails_for_the_moment_night_after_night_is_believed_no_longer() {
 }
 
 #[test]
+fn an_evaluation_that_fails_for_the_moment_night_after_night_is_believed_no_longer() {
+    let parts = Parts::new(NixVersion::V2_34, "");
+    let _ = parts.set("games", "throws: unable to download");
+    for _ in 1..=3 {
+        let report = parts.night();
+        assert_eq!(held(&report), [""; 0], "{report:#}");
+        assert_eq!(outcomes(&report), ["unchanged", "evaluation-failed", "unchanged"]);
+    }
+    let report = parts.night();
+    assert_eq!(held(&report), ["games"], "{report:#}");
+}
+
+#[test]
 fn a_host_that_is_broken_for_long_sets_no_other_back() {
     let parts = Parts::new(NixVersion::V2_34, "");
     parts.set_hosts(["", FAIL, ""]);
@@ -244,4 +258,57 @@ fn that_the_old_lock_fails_for_the_moment_is_not_taken_for_its_failing() {
     assert_eq!(held(&report), [""; 0], "{report:#}");
     assert!(report["lock"]["undecided"].is_string(), "{report:#}");
     assert_eq!(parts.locked("gamma", "theme"), theme);
+}
+
+#[test]
+fn what_is_held_for_a_host_stays_where_it_is_in_a_run_without_that_host() {
+    let parts = Parts::new(NixVersion::V2_26, "");
+    let good = parts.repo("games").rev();
+    let _ = parts.set("games", FAIL);
+    let night = parts.night();
+    assert_eq!(held(&night), ["games"], "{night:#}");
+
+    let theme = parts.set("theme", "echo theme 2");
+    let noon = parts.server.build(&["--update", "--json", "alpha"]).success();
+    let noon = BuildServer::report(&noon);
+    assert_eq!(noon["held"], night["held"], "{noon:#}");
+    assert_eq!(parts.locked("alpha", "theme"), theme);
+    assert_eq!(parts.locked("alpha", "games"), good);
+    let night_after = parts.night();
+    assert_eq!(night_after["held"][0]["since"], night["held"][0]["since"], "{night_after:#}");
+
+    // Nothing is known of what mends it before that host is built with it.
+    let mended = parts.set("games", "echo games 3");
+    let noon = parts.server.build(&["--update", "--json", "alpha"]).success();
+    assert_eq!(held(&BuildServer::report(&noon)), ["games"]);
+    let report = parts.night();
+    assert_eq!(held(&report), [""; 0], "{report:#}");
+    assert_eq!(parts.locked("alpha", "games"), mended);
+}
+
+#[test]
+fn an_evaluation_that_somebody_killed_is_done_again_and_blamed_on_no_input() {
+    let parts = Parts::new(NixVersion::V2_34, "");
+    let left = parts.server.gate().join("kills");
+    let script = format!(
+        "case \"$*\" in *eval*beta*) left=$(cat {left}); [ $left = 0 ] || {{ echo $((left - 1)) > {left}; kill -9 $$; }};; esac
+         $REAL \"$@\"",
+        left = left.display()
+    );
+    let path = parts.server.path_where("nix", &script);
+    let night = |kills: &str| {
+        std::fs::write(&left, kills).unwrap();
+        let night = parts.server.larder(&["build", "--update", "--json"]).env("PATH", &path).run();
+        assert_eq!(std::fs::read_to_string(&left).unwrap().trim(), "0", "{night}");
+        BuildServer::report(&night)
+    };
+    let games = parts.set("games", "echo games 2");
+    let report = night("1");
+    assert_eq!(outcomes(&report), ["unchanged", "built", "unchanged"], "{report:#}");
+
+    let _ = parts.set("games", "echo games 3");
+    let report = night("2");
+    assert_eq!(outcomes(&report), ["unchanged", "evaluation-failed", "unchanged"], "{report:#}");
+    assert_eq!(held(&report), [""; 0]);
+    assert_eq!(parts.locked("beta", "games"), games);
 }

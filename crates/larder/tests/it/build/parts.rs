@@ -25,7 +25,7 @@ const FLAKE: &str = r#"{
 const PART: &str = r#"{
   outputs = _: {
     script = let script = builtins.readFile ./script; in
-      if script == "throws" then throw "no longer here" else script;
+      if builtins.substring 0 6 script == "throws" then throw script else script;
   };
 }
 "#;
