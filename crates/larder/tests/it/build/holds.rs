@@ -312,3 +312,48 @@ fn an_evaluation_that_somebody_killed_is_done_again_and_blamed_on_no_input() {
     assert_eq!(held(&report), [""; 0]);
     assert_eq!(parts.locked("beta", "games"), games);
 }
+
+#[test]
+fn a_night_that_ends_in_the_middle_of_a_search_publishes_what_is_done() {
+    let mut parts = Parts::new(NixVersion::V2_34, "");
+    // Only what a search tries comes this far: with the new tools and the old theme.
+    let slow = "if [ -e $gate/slow ]; then echo > $gate/reached; while true; do $builder sleep 0.1; done; fi";
+    parts.set_hosts([slow, "", ""]);
+    let _ = parts.server.build(&[]).success();
+    std::fs::write(parts.server.gate().join("slow"), "").unwrap();
+    let before = parts.server.system("alpha");
+    parts.server.set("time-limit = \"25s\"");
+    let tools = parts.set("tools", "echo tools 2");
+    let _ = parts.set("theme", FAIL);
+    let report = parts.night();
+    assert!(parts.server.gate().join("reached").exists(), "{report:#}");
+    assert_eq!(report["end"]["result"], "stopped", "{report:#}");
+    assert_eq!(held(&report), [""; 0]);
+    assert_eq!(outcomes(&report), ["build-failed", "built", "built"]);
+    assert_eq!(parts.locked("gamma", "tools"), tools);
+    assert_eq!(parts.server.system("alpha"), before);
+}
+
+#[test]
+fn a_lock_that_nix_cannot_take_just_now_decides_nothing() {
+    let parts = Parts::new(NixVersion::V2_34, "");
+    let theme = parts.repo("theme").rev();
+    let failed = parts.server.gate().join("failed");
+    let script = format!(
+        "case \"$*\" in *'flake lock'*) [ -e {f} ] || {{ echo > {f}; echo 'error: try again' >&2; exit 1; }};; esac
+         $REAL \"$@\"",
+        f = failed.display()
+    );
+    let path = parts.server.path_where("nix", &script);
+    let _ = parts.set("games", FAIL);
+    let _ = parts.set("theme", "echo theme 2");
+    let night = parts.server.larder(&["build", "--update", "--json"]).env("PATH", path).run();
+    let report = BuildServer::report(&night);
+    assert!(failed.exists(), "{night}");
+    let undecided = report["lock"]["undecided"].as_str().unwrap_or_default();
+    assert!(undecided.contains("try again"), "{report:#}");
+    assert_eq!(held(&report), [""; 0]);
+    assert_eq!(parts.locked("alpha", "theme"), theme);
+    // The night after knows.
+    assert_eq!(held(&parts.night()), ["games"]);
+}
