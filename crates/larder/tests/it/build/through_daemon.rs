@@ -8,23 +8,20 @@ use larder_nix::cgroup::{Hierarchies, OwnGroup};
 use larder_testkit::{
     Background, Finished, Machine, Network, Nix, NixVersion, Systemd,
     nix::{busybox, system},
+    sshd::Sshd,
 };
 
 use serde_json::Value;
 
-use crate::build_server::BuildServer;
+use crate::{build_server::BuildServer, remote_builder::FOREIGN};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A machine whose daemon, and all that it builds, is in this group.
-fn machine(network: &Network, version: NixVersion, group: &OwnGroup) -> (Machine, Background) {
+/// A machine with a daemon, which does this first.
+fn with_daemon(network: &Network, version: NixVersion, first: &str) -> (Machine, Background) {
     let machine = Machine::new(network, "pc", version);
     let _ = machine.nix(&["nix-store", "--init"]).success();
-    let script = format!(
-        "echo $$ > {door}; exec {daemon}",
-        door = group.door().display(),
-        daemon = version.bin("nix-daemon").display()
-    );
+    let script = format!("{first}; exec {}", version.bin("nix-daemon").display());
     let mut daemon = machine.spawn(&["/bin/sh", "-euc", &script]);
     let socket = machine.path_outside("/nix/var/nix/daemon-socket/socket");
     daemon.wait_for("socket", SOON, |_| socket.exists().then_some(()));
@@ -34,6 +31,14 @@ fn machine(network: &Network, version: NixVersion, group: &OwnGroup) -> (Machine
 /// Two hosts that each take 130 MB once both are there.
 fn configure(machine: &Machine) {
     machine.write("/var/lib/gate/tries", "");
+    let script = "cd /var/lib/gate; echo ${name} >> tries; echo > here-${name}
+        while [ ! -e here-alpha ] || [ ! -e here-beta ]; do $builder sleep 0.02; done
+        $builder dd if=/dev/zero of=/dev/null bs=130M count=25; echo ${name} > $out";
+    configure_with(machine, (&system(), script), "max-jobs = 2\nmemory = \"200MB\"");
+}
+
+/// Two hosts of this system that are built so, and lines for `[build]`.
+fn configure_with(machine: &Machine, (system, script): (&str, &str), build: &str) {
     let flake = r#"{
       outputs = _: {
         nixosConfigurations = builtins.mapAttrs (name: _: {
@@ -41,16 +46,12 @@ fn configure(machine: &Machine) {
             name = "nixos-system-${name}";
             system = "@system@";
             builder = "@busybox@";
-            args = [ "sh" "-euc" ''
-              cd /var/lib/gate; echo ${name} >> tries; echo > here-${name}
-              while [ ! -e here-alpha ] || [ ! -e here-beta ]; do $builder sleep 0.02; done
-              $builder dd if=/dev/zero of=/dev/null bs=130M count=25; echo ${name} > $out
-            '' ];
+            args = [ "sh" "-euc" ''@script@'' ];
           };
         }) { alpha = 1; beta = 2; };
       };
     }"#;
-    let flake = flake.replace("@system@", &system());
+    let flake = flake.replace("@system@", system).replace("@script@", script);
     let flake = flake.replace("@busybox@", &busybox().display().to_string());
     machine.write("/var/lib/fleet/flake.nix", flake);
     let key = "/etc/larder/fleet.key";
@@ -58,7 +59,7 @@ fn configure(machine: &Machine) {
     let _ = machine.run(&[larder, "key", "generate", "fleet-1", "--output", key]).success();
     let text = format!(
         "state-dir = \"/var/lib/larder\"\n[build]\nflake = \"path:/var/lib/fleet\"\n\
-         rev-dir = \"/var/lib/rev\"\nfleet-key = {key:?}\nmax-jobs = 2\nmemory = \"200MB\"\n"
+         rev-dir = \"/var/lib/rev\"\nfleet-key = {key:?}\n{build}\n"
     );
     machine.write("/etc/larder/larder.toml", text);
 }
@@ -84,7 +85,9 @@ fn deaths_in_the_daemons_group_are_known_and_who_may_limit_it_is_said() {
             }
         };
         let network = Network::new();
-        let (machine, _daemon) = machine(&network, version, &group);
+        // All that it builds is in this group.
+        let moved = format!("echo $$ > {}", group.door().display());
+        let (machine, _daemon) = with_daemon(&network, version, &moved);
         configure(&machine);
         let larder = machine.command(env!("CARGO_BIN_EXE_larder")).args(["build", "--json"]);
         let built = larder.env("NIX_REMOTE", "daemon").run().success();
@@ -97,6 +100,32 @@ fn deaths_in_the_daemons_group_are_known_and_who_may_limit_it_is_said() {
             system.is_some_and(|peak| peak["bytes"].as_u64() >= Some(130_000_000)),
             "{report:#}"
         );
+    }
+}
+
+#[test]
+fn builders_build_for_the_daemon_as_well() {
+    for version in NixVersion::all() {
+        let network = Network::new();
+        let there = Machine::new(&network, "builder", version);
+        there.configure_nix(&format!("extra-platforms = {FOREIGN}"));
+        let _ = there.nix(&["nix-store", "--init"]).success();
+        let sshd = Sshd::on_machine(&there, &[]);
+        let (machine, _daemon) = with_daemon(&network, version, "true");
+        let builder = format!(
+            "max-jobs = 1\n[[builder]]\nname = \"away\"\nhost = \"builder\"\nkey = {:?}\n\
+             host-key = \"{}\"\nsystems = [{FOREIGN:?}]",
+            sshd.client_key(),
+            sshd.host_key(),
+        );
+        configure_with(&machine, (FOREIGN, "echo ${name} > $out"), &builder);
+        let larder = machine.command(env!("CARGO_BIN_EXE_larder")).args(["build", "--json"]);
+        let built = larder.env("NIX_REMOTE", "daemon").run().success();
+        assert!(built.stderr.contains("building nixos-system-alpha on away"), "{version}: {built}");
+        for host in BuildServer::report(&built)["hosts"].as_array().unwrap() {
+            let path = format!("/nix/store/{}", host["storePath"].as_str().unwrap());
+            assert!(there.is_valid(&path) && machine.is_valid(&path), "{version}: {built}");
+        }
     }
 }
 
