@@ -135,6 +135,22 @@ fn a_clock_that_was_wrong_delays_nothing_and_a_small_step_back_repeats_nothing()
 }
 
 #[test]
+fn after_a_clock_that_was_far_ahead_the_next_time_is_begun() {
+    let schedules = [schedule("nightly", "02:00", 0)];
+    let mut memory = Memory::empty();
+    let ahead = time("2040-01-01T02:00");
+    let remembered = Remembered { at: "02:00".to_owned(), settled: ahead, run: None };
+    let _ = memory.schedules.insert(name("nightly"), remembered);
+    let begun =
+        (0..60 * 24).map(|minute| time("2026-06-20T12:00:30") + SignedDuration::from_mins(minute));
+    let begun = begun.filter(|now| {
+        let step = memory.step(&schedules, &moment(*now, *now), |_, _| Fate::Ended(0));
+        step == Step::Start(name("nightly"))
+    });
+    assert_eq!(begun.collect::<Vec<_>>(), [time("2026-06-21T02:00:30")]);
+}
+
+#[test]
 fn new_times_begin_with_the_next_and_a_schedule_that_is_gone_is_forgotten() {
     let now = time("2026-06-20T10:00");
     let mut memory = Memory::empty();
