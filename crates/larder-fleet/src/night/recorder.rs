@@ -124,6 +124,7 @@ impl<'a> Recorder<'a> {
         };
         let now = (self.clock)();
         report.run = self.run;
+        report.whole = night.hosts.is_everybody();
         report.flake.clone_from(&night.flake);
         report.began = Some(self.began);
         report.ended = Some(now);

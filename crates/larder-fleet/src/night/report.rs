@@ -41,6 +41,10 @@ pub struct Report {
     pub format: u32,
     /// The run's number, where it is noted in the ledger.
     pub run: Option<i64>,
+    /// The schedule it was done by; none for one by hand.
+    pub schedule: Option<String>,
+    /// Whether it was of all hosts that are ever built.
+    pub whole: bool,
     /// The flake, as configured.
     pub flake: String,
     /// When it began.

@@ -27,8 +27,8 @@ pub struct Said {
     pub hosts: BTreeMap<String, Reason>,
     /// The inputs that are held, and since when.
     pub holds: BTreeMap<String, Timestamp>,
-    /// Whether the run itself fails.
-    pub run_fails: bool,
+    /// The schedules whose runs themselves fail. Runs by hand are together those of a schedule without a name.
+    pub failing_runs: BTreeSet<String>,
     /// Whether no run has ended for long.
     pub overdue: bool,
     /// When the last digest was given.
@@ -113,18 +113,20 @@ pub fn decide(before: &Said, standing: Standing<'_>, wants: &Wants) -> Option<St
 }
 
 fn of_the_run(said: &mut Said, report: &Report, events: &mut Vec<Event>) {
+    let schedule = report.schedule.clone();
+    let whose = schedule.clone().unwrap_or_default();
     match &report.end {
         End::Finished => {
-            if std::mem::take(&mut said.run_fails) {
-                events.push(Event::RunRecovered);
+            if said.failing_runs.remove(&whose) {
+                events.push(Event::RunRecovered { schedule });
             }
             if std::mem::take(&mut said.overdue) {
                 events.push(Event::Resumed);
             }
         }
         End::Failed { message } | End::Stopped { reason: message } => {
-            if !std::mem::replace(&mut said.run_fails, true) {
-                events.push(Event::RunFailed { message: message.clone() });
+            if said.failing_runs.insert(whose) {
+                events.push(Event::RunFailed { schedule, message: message.clone() });
             }
         }
         // Somebody knows, who told it to.

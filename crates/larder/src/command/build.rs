@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use larder_cache::record::Name;
 use larder_fleet::{
     host::HostName,
     night::{self, Cancelled, Options, Wanted},
@@ -57,6 +58,8 @@ pub(super) struct Task {
     pub(super) hosts: Option<Wanted>,
     /// Hosts that are left out.
     pub(super) without: Wanted,
+    /// The schedule that says so; none for a run by hand.
+    pub(super) schedule: Option<Name>,
     pub(super) options: Options,
     pub(super) publish: bool,
     pub(super) json: bool,
@@ -71,6 +74,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
     let task = Task {
         hosts: Some(hosts.clone()).filter(|hosts| !hosts.is_empty()).map(Wanted::Named),
         without: Wanted::Named(without.clone()),
+        schedule: None,
         options: Options { update: *update, dry_run: *dry_run },
         publish: !arguments.no_publish && !dry_run,
         json: arguments.json,
@@ -85,7 +89,8 @@ pub(super) async fn once(context: &Context, config: &Config, task: Task) -> Resu
     night.hosts = Wanted::Without(Box::new(hosts), Box::new(task.without));
     let mut view = view::for_this_terminal();
     let Task { options, publish, json, .. } = task;
-    let (report, ran) = word::of_run(&night, options, view.as_mut(), &context.cancel).await;
+    let (mut report, ran) = word::of_run(&night, options, view.as_mut(), &context.cancel).await;
+    report.schedule = task.schedule.map(|name| name.to_string());
     // Clears what is drawn before anything else is printed.
     drop(view);
     word::keep(&night, &report);

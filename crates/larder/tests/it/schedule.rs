@@ -292,6 +292,23 @@ fn each_schedule_builds_its_hosts_and_one_after_the_other() {
 }
 
 #[test]
+fn the_lock_goes_home_by_a_schedule_of_all_hosts_and_not_by_one_of_some() {
+    let home = |schedules: &str| {
+        let all = Scheduled::new(&format!("push-lock-to = \"review\"\n{NIGHTLY}{schedules}"));
+        all.fleet.lock(&all.store);
+        let _ = all.fleet.move_nixpkgs("2");
+        let _ = all.larder(&["schedule", "run", "nightly"]).run().success();
+        let report = all.larder(&["report", "--json"]).run().success();
+        let report: Value = serde_json::from_str(&report.stdout).unwrap();
+        assert_eq!(report["schedule"], "nightly");
+        (report["whole"].clone(), report["lock"]["home"].clone())
+    };
+    assert_eq!(home(""), (true.into(), "pushed".into()));
+    let noon = "[[schedule]]\nname = \"noon\"\nat = \"12:00\"\nhosts = [\"gamma\"]\n";
+    assert_eq!(home(noon), (false.into(), "not-pushed".into()));
+}
+
+#[test]
 fn a_scheduled_run_lets_go_of_what_was_built_long_ago() {
     let all = Scheduled::new(NIGHTLY);
     let _ = all.fleet.write_hosts(

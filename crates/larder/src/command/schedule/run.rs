@@ -52,8 +52,9 @@ fn task(schedule: &ScheduleConfig, all: &[ScheduleConfig]) -> Task {
         without.extend(others.filter_map(|other| other.hosts.as_deref()).flatten().cloned());
     }
     Task {
-        hosts: schedule.hosts.clone().map(Wanted::Configured),
-        without: Wanted::Configured(without),
+        hosts: schedule.hosts.clone().map(Wanted::Part),
+        without: Wanted::Part(without),
+        schedule: Some(schedule.schedule.name.clone()),
         options: Options { update: schedule.update, dry_run: false },
         publish: true,
         json: false,
