@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
+use larder_cache::record::Name;
 use larder_fleet::{
     ledger::Ledger,
     night::{Night, NightError, Observer, Options, Recorder, Report, ledger_file},
@@ -38,12 +39,49 @@ pub(crate) async fn of_run(
     }
 }
 
+/// Notes a run that failed before it could begin, for want of Nix or a key, say, and tells of it.
+pub(crate) async fn not_begun(
+    config: &Config,
+    (schedule, error): (Option<&Name>, &Error),
+    cancel: &CancellationToken,
+) {
+    // Who builds nothing has nobody to tell.
+    let Some(flake) = &config.build.flake else { return };
+    let now = clock::now();
+    let ledger = Ledger::open(&ledger_file(&config.state_dir)).ok();
+    let number = ledger.as_ref().map(|ledger| ledger.begin_run(now, flake.as_str()));
+    let report = Report {
+        run: number.and_then(Result::ok),
+        schedule: schedule.map(Name::to_string),
+        flake: flake.to_string(),
+        began: Some(now),
+        ended: Some(now),
+        ..Report::failed_to_begin(error.to_string())
+    };
+    tell(config, (ledger.as_ref(), &report), cancel).await;
+}
+
+/// Keeps the report of a run, and tells of it.
+pub(crate) async fn tell(
+    config: &Config,
+    (ledger, report): (Option<&Ledger>, &Report),
+    cancel: &CancellationToken,
+) {
+    let report = report.shortened();
+    if let Some(ledger) = ledger {
+        keep(ledger, &report);
+    }
+    if !config.notify.is_empty() {
+        let last_end = ledger.and_then(|ledger| ledger.last_end().ok()).flatten();
+        send(config, (last_end, &report), cancel).await;
+    }
+}
+
 /// Keeps a report, if the run came so far that it is noted in the ledger. What was done is done, whether or not it can be
 /// told later.
-pub(crate) fn keep(night: &Night, report: &Report) {
-    if let (Some(publisher), Some(run)) = (&night.publisher, report.run)
-        && let Err(error) =
-            publisher.ledger.keep_report(run, clock::now(), &report.shortened().write())
+fn keep(ledger: &Ledger, report: &Report) {
+    if let Some(run) = report.run
+        && let Err(error) = ledger.keep_report(run, clock::now(), &report.write())
     {
         note(&format!("the report is not kept: {error}"));
     }
@@ -51,20 +89,12 @@ pub(crate) fn keep(night: &Night, report: &Report) {
 
 /// Tells all receivers what has changed with a run, and what they were not told before. What does not get there now is kept
 /// and sent later.
-pub(crate) async fn send(
+async fn send(
     config: &Config,
-    night: &Night,
-    report: &Report,
+    (last_end, report): (Option<Timestamp>, &Report),
     cancel: &CancellationToken,
 ) {
-    let (Some(publisher), Some(_)) = (&night.publisher, report.run) else { return };
-    if config.notify.is_empty() {
-        return;
-    }
-    let report = &report.shortened();
-    let now = clock::now();
-    let last_end = publisher.ledger.last_end().unwrap_or_default();
-    let standing = Standing { report: Some(report), last_end, now };
+    let standing = Standing { report: Some(report), last_end, now: clock::now() };
     for notify in &config.notify {
         let added =
             outbox(config, notify).add(&wiring::notify::wants(notify), standing, Some(report));

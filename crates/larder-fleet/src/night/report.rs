@@ -295,6 +295,11 @@ impl Report {
         SignedDuration::from_millis(i64::try_from(self.durations.whole).unwrap_or(i64::MAX))
     }
 
+    /// The report of a run that failed before it began.
+    pub fn failed_to_begin(message: String) -> Self {
+        Self::ended(End::Failed { message })
+    }
+
     /// The report of a run that came to no host.
     pub(super) fn ended(end: End) -> Self {
         Self { format: FORMAT, end, ..Self::default() }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use larder_cache::record::Name;
 use larder_fleet::{
     host::HostName,
-    night::{self, Cancelled, Options, Wanted},
+    night::{self, Cancelled, NightError, Options, RunLockError, Wanted},
 };
 use larder_formats::store_path::StorePath;
 
@@ -84,7 +84,14 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
 
 /// One run, and what was published is pushed.
 pub(super) async fn once(context: &Context, config: &Config, task: Task) -> Result<Done, Error> {
-    let mut night = wiring::night(config, task.publish, &context.cancel).await?;
+    let night = wiring::night(config, task.publish, &context.cancel).await;
+    let mut night = match night {
+        Err(error) if task.publish && !context.cancel.is_cancelled() => {
+            word::not_begun(config, (task.schedule.as_ref(), &error), &context.cancel).await;
+            return Err(error);
+        }
+        night => night?,
+    };
     let hosts = task.hosts.unwrap_or(night.hosts);
     night.hosts = Wanted::Without(Box::new(hosts), Box::new(task.without));
     let mut view = view::for_this_terminal();
@@ -93,14 +100,20 @@ pub(super) async fn once(context: &Context, config: &Config, task: Task) -> Resu
     report.schedule = task.schedule.map(|name| name.to_string());
     // Clears what is drawn before anything else is printed.
     drop(view);
-    word::keep(&night, &report);
-    word::send(config, &night, &report, &context.cancel).await;
+    // Who found another run at work did nothing.
+    if let (Some(publisher), false) = (&night.publisher, is_busy(&ran)) {
+        word::tell(config, (Some(&publisher.ledger), &report), &context.cancel).await;
+    }
     ran?;
     let done = report_on(&report, json);
     if publish && !config.push.to.is_empty() {
         send(context, config, &report.published()).await;
     }
     Ok(done)
+}
+
+fn is_busy(ran: &Result<(), NightError>) -> bool {
+    matches!(ran, Err(NightError::Lock(RunLockError::Held { .. })))
 }
 
 async fn cancel(config: &Config) -> Result<Done, Error> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use larder_testkit::NixVersion;
+use larder_testkit::{Finished, NixVersion, Program};
 use serde_json::Value;
 
 use super::{
@@ -111,6 +111,52 @@ fn a_run_that_comes_to_no_host_is_told_and_so_is_its_recovery() {
     let told = receiver.taken();
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(events(&told[0].json()), ["run-recovered"]);
+}
+
+#[test]
+fn a_run_that_cannot_even_begin_is_told_too() {
+    let (server, _fleet) = fleet();
+    let receiver = Receiver::that_takes_all();
+    server.also(&webhook(&receiver));
+    let _ = server.build(&[]).success();
+    let (key, away) = (server.fleet_key(), server.fleet_key().with_extension("away"));
+    let ledger = server.state_dir().join("ledger.sqlite");
+    let sql = |text: &str| Program::new("sqlite3").arg(&ledger).arg(text).run().success();
+    let known = sql("pragma user_version").text().to_owned();
+    let no_nix = || server.larder(&["build"]).env("PATH", "/nowhere").run();
+    let no_key = || {
+        fs::rename(&key, &away).unwrap();
+        let run = server.build(&[]);
+        fs::rename(&away, &key).unwrap();
+        run
+    };
+    let newer_ledger = || {
+        let _ = sql("pragma user_version = 99");
+        let run = server.build(&[]);
+        let _ = sql(&format!("pragma user_version = {known}"));
+        run
+    };
+    for (run, has_report) in
+        [(&no_nix as &dyn Fn() -> Finished, true), (&no_key, true), (&newer_ledger, false)]
+    {
+        let failed = run();
+        assert_eq!(failed.code(), 1, "{failed}");
+        let told = receiver.taken();
+        assert_eq!(told.len(), 1, "{failed}: {told:?}");
+        let message = told[0].json();
+        assert_eq!(events(&message), ["run-failed"]);
+        let why = message["events"][0]["message"].as_str().unwrap();
+        assert!(failed.stderr.contains(why), "{why}: {failed}");
+        assert_eq!(message["run"].is_i64(), has_report, "{message:#}");
+        if has_report {
+            let kept = server.larder(&["report"]).run().success();
+            assert!(kept.stdout.contains(why), "{kept}");
+        }
+        assert_eq!(run().code(), 1);
+        assert_eq!(receiver.taken().len(), 0, "once");
+        let _ = server.build(&[]).success();
+        assert_eq!(events(&receiver.taken()[0].json()), ["run-recovered"]);
+    }
 }
 
 #[test]
