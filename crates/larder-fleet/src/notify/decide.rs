@@ -158,10 +158,14 @@ fn of_one_left_out(said: &mut Said, left_out: &LeftOut, events: &mut Vec<Event>)
 }
 
 fn fails(said: &mut Said, reason: Reason, mut failed: Failed, events: &mut Vec<Event>) {
-    let before = said.hosts.insert(failed.host.clone(), reason.clone());
+    let before = said.hosts.get(&failed.host);
     failed.failed_before = before.is_some();
     // Fewer packages than before are no news: some of them are mended.
     let known = before.is_some_and(|it| it.kind == reason.kind && it.at.is_superset(&reason.at));
+    // What says nothing takes back nothing.
+    if !known || !reason.at.is_empty() {
+        said.hosts.insert(failed.host.clone(), reason);
+    }
     if !known {
         events.push(Event::HostFailed(failed));
     }
@@ -225,10 +229,10 @@ fn reason(outcome: &Outcome) -> Option<(Reason, Failed)> {
             ("evaluation", gist(message), Failed { message: message.clone(), ..failed })
         }
         Outcome::BuildFailed { failures, message, .. } => {
-            let at = packages(failures);
-            let what = match at.is_empty() {
-                true => "does not build".to_owned(),
-                false => format!("does not build: {}", list(&at)),
+            let packages = packages(failures);
+            let (at, what) = match packages.is_empty() {
+                true => (gist(message), "does not build".to_owned()),
+                false => (packages.clone(), format!("does not build: {}", list(&packages))),
             };
             let (failures, message) = (failures.clone(), message.clone());
             ("build", at, Failed { failures, message, ..nothing(what) })
@@ -275,11 +279,15 @@ fn packages(failures: &[Failure]) -> BTreeSet<String> {
     failures.iter().map(name).collect()
 }
 
-/// The last line of what Nix said that says something, without hashes and numbers, which are others in every run.
+/// The last error in what Nix said, or its last line, without hashes and numbers, which are others in every run. Behind the
+/// error there may be an excerpt of the code, or a hint.
 fn gist(message: &str) -> BTreeSet<String> {
-    let line = message.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let lines = || message.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    let is_error =
+        |line: &&str| line.strip_prefix("error:").is_some_and(|it| !it.trim().is_empty());
+    let line = lines().find(is_error).or_else(|| lines().next()).unwrap_or_default();
     let is_word = |word: &str| word.chars().all(char::is_alphabetic) && word.len() < 32;
     let words = line.split(|c: char| !c.is_alphanumeric());
     let words: Vec<&str> = words.filter(|word| !word.is_empty() && is_word(word)).collect();
-    BTreeSet::from([words.join(" ")])
+    Some(words.join(" ")).filter(|words| !words.is_empty()).into_iter().collect()
 }

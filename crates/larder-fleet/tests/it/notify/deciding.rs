@@ -84,6 +84,43 @@ fn what_an_evaluation_says_is_another_reason_only_if_its_words_are_others() {
 }
 
 #[test]
+fn the_error_counts_and_not_what_nix_writes_behind_it() {
+    let night = |error: &str, behind: &str| {
+        let message = format!("error:\n  … while calling `seq'\n  error: {error}\n{behind}");
+        report(&[("pc", Outcome::EvaluationFailed { message })])
+    };
+    let excerpt =
+        "  at /nix/store/x-source/x.nix:2:3:\n     1| {\n     2|   a = b;\n      |       ^\n";
+    let hint = "(use '--show-trace' to show detailed location information)\n";
+    for behind in [excerpt, hint] {
+        let nights = ["undefined variable 'b'", "undefined variable 'b'", "attribute 'c' missing"];
+        let told = tell(&nights.map(|error| night(error, behind)));
+        assert_eq!(kinds(&told), [vec![EventKind::Failure], vec![], vec![EventKind::Failure]]);
+    }
+}
+
+#[test]
+fn a_build_that_fails_without_a_derivation_is_known_by_its_words() {
+    let without = |message: &str| Outcome::BuildFailed {
+        failures: Vec::new(),
+        message: message.to_owned(),
+        kind: FailureKind::Itself,
+    };
+    let nights = [
+        without("error: no room"),
+        without("error: no room"),
+        without("error: no rights"),
+        failing("one"),
+    ];
+    let nights = nights.map(|outcome| report(&[("pc", outcome)]));
+    let failure = || vec![EventKind::Failure];
+    assert_eq!(kinds(&tell(&nights)), [failure(), vec![], failure(), failure()]);
+    let nights = [failing("one"), without(""), failing("one")];
+    let nights = nights.map(|outcome| report(&[("pc", outcome)]));
+    assert_eq!(kinds(&tell(&nights)), [failure(), vec![], vec![]], "it was known");
+}
+
+#[test]
 fn of_several_failures_those_that_are_new_are_told_and_not_that_some_are_mended() {
     let night = |packages: &[&str]| {
         let failures = packages.iter().flat_map(|package| match failing(package) {
