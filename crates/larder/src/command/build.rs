@@ -79,37 +79,48 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
         publish: !arguments.no_publish && !dry_run,
         json: arguments.json,
     };
-    once(context, &config, task).await
+    let (done, published) = once(context, &config, task, |_| ()).await;
+    push(context, &config, published).await;
+    done
 }
 
-/// One run, and what was published is pushed.
-pub(super) async fn once(context: &Context, config: &Config, task: Task) -> Result<Done, Error> {
-    let night = wiring::night(config, task.publish, &context.cancel).await;
-    let mut night = match night {
-        Err(error) if task.publish && !context.cancel.is_cancelled() => {
-            word::not_begun(config, (task.schedule.as_ref(), &error), &context.cancel).await;
-            return Err(error);
+/// One run, which is told as soon as it is over; and what it has published, which is to be pushed.
+pub(super) async fn once(
+    context: &Context,
+    config: &Config,
+    task: Task,
+    over: impl FnOnce(&Result<Done, Error>),
+) -> (Result<Done, Error>, Option<Vec<StorePath>>) {
+    let cancel = &context.cancel;
+    let why = |error: Error| if cancel.is_cancelled() { error.cancelled() } else { error };
+    let mut night = match wiring::night(config, task.publish, cancel).await {
+        Ok(night) => night,
+        Err(error) => {
+            let done = Err(why(error));
+            over(&done);
+            if let (Err(error), true) = (&done, task.publish && !cancel.is_cancelled()) {
+                word::not_begun(config, (task.schedule.as_ref(), error), cancel).await;
+            }
+            return (done, None);
         }
-        night => night?,
     };
     let hosts = task.hosts.unwrap_or(night.hosts);
     night.hosts = Wanted::Without(Box::new(hosts), Box::new(task.without));
     let mut view = view::for_this_terminal();
-    let Task { options, publish, json, .. } = task;
-    let (mut report, ran) = word::of_run(&night, options, view.as_mut(), &context.cancel).await;
+    let (mut report, ran) = word::of_run(&night, task.options, view.as_mut(), cancel).await;
     report.schedule = task.schedule.map(|name| name.to_string());
     // Clears what is drawn before anything else is printed.
     drop(view);
+    let is_busy = is_busy(&ran);
+    let done = ran.map(|()| report_on(&report, task.json)).map_err(|error| why(error.into()));
+    over(&done);
+    let Some(publisher) = &night.publisher else { return (done, None) };
     // Who found another run at work did nothing.
-    if let (Some(publisher), false) = (&night.publisher, is_busy(&ran)) {
-        word::tell(config, (Some(&publisher.ledger), &report), &context.cancel).await;
+    if !is_busy {
+        word::tell(config, (Some(&publisher.ledger), &report), cancel).await;
     }
-    ran?;
-    let done = report_on(&report, json);
-    if publish && !config.push.to.is_empty() {
-        send(context, config, &report.published()).await;
-    }
-    Ok(done)
+    let published = done.is_ok().then(|| report.published());
+    (done, published)
 }
 
 fn is_busy(ran: &Result<(), NightError>) -> bool {
@@ -128,8 +139,9 @@ async fn cancel(config: &Config) -> Result<Done, Error> {
 
 /// Pushes what was published. What does not get there now is kept and sent later, so that it is no failure of
 /// the build.
-async fn send(context: &Context, config: &Config, published: &[StorePath]) {
-    let handed_in = wiring::queue(config).and_then(|queue| Ok(queue.add(published)?));
+pub(super) async fn push(context: &Context, config: &Config, published: Option<Vec<StorePath>>) {
+    let Some(published) = published.filter(|_| !config.push.to.is_empty()) else { return };
+    let handed_in = wiring::queue(config).and_then(|queue| Ok(queue.add(&published)?));
     if let Err(error) = handed_in {
         note(&format!("what was built is not pushed: {error}"));
         return;

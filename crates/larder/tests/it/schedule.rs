@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use larder_testkit::{Background, Nix, NixVersion, Program};
+use larder_testkit::{Background, BlackHole, Nix, NixVersion, Program};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -209,6 +209,63 @@ fn a_run_that_the_system_ends_is_resumed_and_one_that_dies_each_time_is_given_up
         serving.wait_for_line("the run of nightly ended unfinished and is not resumed any more");
     assert_eq!(all.runs(), []);
     assert_eq!(all.listed()["state"], Value::Null);
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
+fn a_run_that_has_ended_and_is_only_told_is_not_done_again() {
+    let all = Scheduled::new(NIGHTLY);
+    let _ = all.fleet.set_hosts(&[("alpha", "exit 1;")]);
+    let telling = all.gate().join("telling");
+    all.also(&format!(
+        "[[notify]]\nname = \"slow\"\nkind = \"command\"\ntimeout = \"10m\"\n\
+         command = [\"sh\", \"-c\", \"echo > $1; exec sleep 600\", \"x\", {telling:?}]\n"
+    ));
+    all.miss("nightly", "02:00");
+    let mut serving = all.serve();
+    wait_until("the receiver is told", || telling.exists());
+    kill_process(all.runs()[0], Signal::TERM).unwrap();
+    let _ = serving.wait_for_line("the run of nightly has ended: some hosts failed");
+    assert_eq!(all.count(), 1);
+    assert!(!serving.output().contains("resumed"), "{}", serving.output());
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
+fn while_one_run_pushes_what_it_published_the_next_begins() {
+    let all = Scheduled::new(
+        "[[schedule]]\nname = \"all\"\nat = \"02:00\"\njitter = \"off\"\n\
+         [[schedule]]\nname = \"some\"\nat = \"02:00\"\njitter = \"off\"\nhosts = [\"beta\"]\n",
+    );
+    let hole = BlackHole::new();
+    all.also(&format!(
+        "[[cache]]\nname = \"far\"\nurl = \"http://{}/\"\n[push]\nto = [\"far\"]\ntrusted-upstreams = []\n",
+        hole.address()
+    ));
+    let text = "{\"version\":1,\"schedules\":{\
+        \"all\":{\"at\":\"02:00\",\"settled\":\"2020-01-01T00:00:00Z\"},\
+        \"some\":{\"at\":\"02:00\",\"settled\":\"2020-01-01T00:00:00Z\"}}}";
+    fs::create_dir_all(all.state_dir()).unwrap();
+    fs::write(all.state_dir().join("schedule.json"), text).unwrap();
+    let mut serving = all.serve();
+    let _ = serving.wait_for_line("the run of some begins");
+    assert!(serving.output().contains("the run of all has ended: all is well"));
+    let of_all = |(_, command): &(i32, String)| command.contains("schedule run all");
+    assert!(all.processes().iter().any(of_all), "it still pushes: {}", all.log("all"));
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
+fn a_run_that_is_cancelled_twice_is_cancelled() {
+    let (all, mut serving) = Scheduled::halfway();
+    let run = all.runs()[0];
+    // The second ends it at once.
+    while kill_process(run, Signal::INT).is_ok() {
+        sleep(Duration::from_millis(1));
+    }
+    let _ = serving.wait_for_line("the run of nightly has ended: cancelled");
+    assert!(!serving.output().contains("resumed"), "{}", serving.output());
+    assert_eq!(all.count(), 1);
     assert_eq!(serving.stop(), 0);
 }
 
