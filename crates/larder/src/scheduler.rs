@@ -120,6 +120,11 @@ impl Scheduler {
             told.info("a run is due, and waits for the one under way");
             return Ok(WATCH);
         }
+        // A run reads it again, and one that could not would end without a word.
+        if starts && let Err(error) = Config::load(&self.config_file) {
+            told.warn(&format!("a run is due, and waits until it can be configured: {error}"));
+            return Ok(WATCH);
+        }
         if memory != before {
             memory.save(state_dir)?;
         }

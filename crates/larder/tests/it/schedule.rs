@@ -328,6 +328,29 @@ fn a_run_that_is_due_waits_for_another_and_begins_after_it() {
 }
 
 #[test]
+fn a_run_that_is_due_waits_for_a_configuration_that_can_be_read() {
+    let all = Scheduled::new(NIGHTLY);
+    let _ = all.fleet.set_hosts(&[("alpha", WAIT)]);
+    let mut by_hand = all.larder(&["build"]).spawn();
+    wait_until("it waits", || all.gate().join("waiting").exists());
+    all.miss("nightly", "02:00");
+    let mut serving = all.serve();
+    let _ = serving.wait_for_line("a run is due, and waits for the one under way");
+    let good = fs::read_to_string(all.config()).unwrap();
+    all.also("[[schedule]]\nname = 7\n");
+    all.open_gate();
+    assert_eq!(by_hand.wait(Duration::from_secs(60)), 0);
+    let _ = serving.wait_for_line("a run is due, and waits until it can be configured");
+    assert_eq!((all.runs(), all.count()), (Vec::new(), 1));
+    // A schedule that is no longer there is not begun again and again.
+    fs::write(all.config(), good.replace("nightly", "weekly")).unwrap();
+    let _ = serving.wait_for_line("the run of nightly has ended: ");
+    assert!(!serving.output().contains("resumed"), "{}", serving.output());
+    assert!(all.log("nightly").contains("there is no schedule nightly"), "{}", all.log("nightly"));
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
 fn each_schedule_builds_its_hosts_and_one_after_the_other() {
     let all = Scheduled::new(
         "[[schedule]]\nname = \"all\"\nat = \"02:00\"\njitter = \"off\"\nexcept = [\"gamma\", \"unknown\"]\n\

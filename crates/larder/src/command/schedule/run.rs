@@ -29,7 +29,9 @@ pub(super) async fn run(context: &Context, config: &Config, name: &Name) -> Resu
     let schedules = &config.schedules;
     let Some(schedule) = schedules.iter().find(|it| &it.schedule.name == name) else {
         let known = schedules.iter().map(|it| it.schedule.name.clone()).collect();
-        return Err(Error::NoSuchSchedule { name: name.clone(), known });
+        let error = Error::NoSuchSchedule { name: name.clone(), known };
+        last_word.write(report::failure(&error));
+        return Err(error);
     };
     let interrupted = Arc::clone(&last_word);
     context.signals.on_interrupt(move || interrupted.is_interrupted());
