@@ -143,13 +143,13 @@ impl Scheduler {
             }
             Step::Start(name) => {
                 let log = output::file(state_dir, &name);
-                self.start(&name, false)?;
+                self.start(&name, false).map_err(|error| self.not_started(&before, error))?;
                 told.info(&format!("the run of {name} begins; what it says: {}", log.display()));
                 told.know(&memory, &name);
                 WATCH
             }
             Step::Resume(name, count) => {
-                self.start(&name, true)?;
+                self.start(&name, true).map_err(|error| self.not_started(&before, error))?;
                 told.warn(&format!(
                     "the run of {name} ended unfinished and is resumed ({count} of {MOST_TRIES}); what was built is kept"
                 ));
@@ -164,6 +164,14 @@ impl Scheduler {
                 Duration::ZERO
             }
         })
+    }
+
+    /// What could not be started is as if it had not been tried.
+    fn not_started(&self, before: &Memory, error: LookError) -> LookError {
+        if let Err(error) = before.save(&self.config.state_dir) {
+            tracing::warn!("{error}");
+        }
+        error
     }
 
     fn start(&self, name: &Name, goes_on: bool) -> Result<(), LookError> {

@@ -351,6 +351,28 @@ fn a_run_that_is_due_waits_for_a_configuration_that_can_be_read() {
 }
 
 #[test]
+fn a_run_that_cannot_be_started_is_as_if_it_had_not_been_tried() {
+    let all = Scheduled::new(NIGHTLY);
+    let folder = all.state_dir().join("schedule");
+    fs::create_dir_all(folder.join("nightly.previous.log")).unwrap();
+    fs::write(folder.join("nightly.log"), "the run before").unwrap();
+    all.miss("nightly", "02:00");
+    let mut serving = all.serve();
+    let _ = serving.wait_for_line("the schedules: cannot lock");
+    let memory = fs::read_to_string(all.state_dir().join("schedule.json")).unwrap();
+    let memory: Value = serde_json::from_str(&memory).unwrap();
+    let nightly = &memory["schedules"]["nightly"];
+    assert_eq!(nightly["settled"], "2020-01-01T00:00:00Z", "{nightly}");
+    assert_eq!(nightly["run"], Value::Null);
+    assert_eq!(serving.stop(), 0);
+    fs::remove_dir(folder.join("nightly.previous.log")).unwrap();
+    let mut serving = all.serve();
+    let _ = serving.wait_for_line("the run of nightly begins");
+    let _ = serving.wait_for_line("the run of nightly has ended: all is well");
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
 fn each_schedule_builds_its_hosts_and_one_after_the_other() {
     let all = Scheduled::new(
         "[[schedule]]\nname = \"all\"\nat = \"02:00\"\njitter = \"off\"\nexcept = [\"gamma\", \"unknown\"]\n\
