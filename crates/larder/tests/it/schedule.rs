@@ -52,9 +52,18 @@ impl Scheduled {
 
     /// Makes as if a schedule had been done last long ago.
     fn miss(&self, name: &str, at: &str) {
-        let text = format!(
-            "{{\"version\":1,\"schedules\":{{\"{name}\":{{\"at\":\"{at}\",\"settled\":\"2020-01-01T00:00:00Z\"}}}}}}"
-        );
+        self.missed(&format!(
+            "\"{name}\":{{\"at\":\"{at}\",\"settled\":\"2020-01-01T00:00:00Z\"}}"
+        ));
+    }
+
+    fn missed_all_and_some(&self) {
+        let settled = "{\"at\":\"02:00\",\"settled\":\"2020-01-01T00:00:00Z\"}";
+        self.missed(&format!("\"all\":{settled},\"some\":{settled}"));
+    }
+
+    fn missed(&self, schedules: &str) {
+        let text = format!("{{\"version\":1,\"schedules\":{{{schedules}}}}}");
         fs::create_dir_all(self.state_dir()).unwrap();
         fs::write(self.state_dir().join("schedule.json"), text).unwrap();
     }
@@ -237,17 +246,20 @@ fn while_one_run_pushes_what_it_published_the_next_begins() {
         "[[schedule]]\nname = \"all\"\nat = \"02:00\"\njitter = \"off\"\n\
          [[schedule]]\nname = \"some\"\nat = \"02:00\"\njitter = \"off\"\nhosts = [\"beta\"]\n",
     );
+    let _ = all.fleet.set_hosts(&[("alpha", WAIT), ("beta", "")]);
+    let mut by_hand = all.larder(&["build"]).spawn();
+    wait_until("it waits", || all.gate().join("waiting").exists());
+    all.missed_all_and_some();
+    let mut serving = all.serve();
+    let _ = serving.wait_for_line("a run is due, and waits for the one under way");
+    // The server, which has not read this, does not push; a run does.
     let hole = BlackHole::new();
     all.also(&format!(
         "[[cache]]\nname = \"far\"\nurl = \"http://{}/\"\n[push]\nto = [\"far\"]\ntrusted-upstreams = []\n",
         hole.address()
     ));
-    let text = "{\"version\":1,\"schedules\":{\
-        \"all\":{\"at\":\"02:00\",\"settled\":\"2020-01-01T00:00:00Z\"},\
-        \"some\":{\"at\":\"02:00\",\"settled\":\"2020-01-01T00:00:00Z\"}}}";
-    fs::create_dir_all(all.state_dir()).unwrap();
-    fs::write(all.state_dir().join("schedule.json"), text).unwrap();
-    let mut serving = all.serve();
+    all.open_gate();
+    assert_eq!(by_hand.wait(Duration::from_secs(60)), 0);
     let _ = serving.wait_for_line("the run of some begins");
     assert!(serving.output().contains("the run of all has ended: all is well"));
     let of_all = |(_, command): &(i32, String)| command.contains("schedule run all");
@@ -378,11 +390,7 @@ fn each_schedule_builds_its_hosts_and_one_after_the_other() {
         "[[schedule]]\nname = \"all\"\nat = \"02:00\"\njitter = \"off\"\nexcept = [\"gamma\", \"unknown\"]\n\
          [[schedule]]\nname = \"some\"\nat = \"02:00\"\njitter = \"off\"\nhosts = [\"beta\"]\n",
     );
-    let text = "{\"version\":1,\"schedules\":{\
-        \"all\":{\"at\":\"02:00\",\"settled\":\"2020-01-01T00:00:00Z\"},\
-        \"some\":{\"at\":\"02:00\",\"settled\":\"2020-01-01T00:00:00Z\"}}}";
-    fs::create_dir_all(all.state_dir()).unwrap();
-    fs::write(all.state_dir().join("schedule.json"), text).unwrap();
+    all.missed_all_and_some();
     let mut serving = all.serve();
     let _ = serving.wait_for_line("the run of some has ended: all is well");
     assert!(serving.output().contains("the run of all has ended: all is well"), "the first first");
