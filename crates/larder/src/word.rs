@@ -1,6 +1,7 @@
 //! Word of a run: its report, kept, and told to those who want to hear of it.
 //!
-//! Nothing here fails a run, or delays its end by more than the time limit of the slowest receiver.
+//! Nothing here fails a run. Its end waits for all receivers at once, for no longer than the time limit of the slowest; and
+//! before, for each some seconds at most, should another process just be deciding what it is to be told.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,7 +10,7 @@ use larder_cache::record::Name;
 use larder_fleet::{
     ledger::Ledger,
     night::{Night, NightError, Observer, Options, Recorder, Report, ledger_file},
-    notify::{Delivery, Outbox, Sender, Standing},
+    notify::{Delivery, Outbox, OutboxError, Sender, Standing},
 };
 use larder_nix::command::CancellationToken;
 use tokio::task::JoinSet;
@@ -96,8 +97,11 @@ async fn send(
 ) {
     let standing = Standing { report: Some(report), last_end, now: clock::now() };
     for notify in &config.notify {
-        let added =
-            outbox(config, notify).add(&wiring::notify::wants(notify), standing, Some(report));
+        let added = outbox(config, notify).add(
+            &wiring::notify::wants(config, notify),
+            standing,
+            Some(report),
+        );
         if let Err(error) = added {
             note(&format!("{} is not told of this run: {error}", notify.name));
         }
@@ -143,10 +147,19 @@ async fn deliver<'a>(
 
 /// Sends what waits, and tells that no run ends any more and how all is, until told to stop.
 pub(crate) async fn stand_by(config: Config, stop: CancellationToken) {
-    let mut told = BTreeMap::new();
+    let (mut told, mut untold) = (BTreeMap::new(), BTreeMap::new());
     loop {
-        if let Err(error) = meanwhile(&config, clock::now()) {
-            once(&mut told, "", &format!("receivers are not told how the fleet is: {error}"));
+        match meanwhile(&config, clock::now()) {
+            Err(error) => {
+                once(&mut untold, "", &format!("nobody is told how the fleet is: {error}"));
+            }
+            Ok(results) => results.into_iter().for_each(|(name, added)| match added {
+                Ok(_) => drop(untold.remove(&name)),
+                Err(error) => {
+                    let text = format!("{name} is not told how the fleet is: {error}");
+                    once(&mut untold, &name, &text);
+                }
+            }),
         }
         let waits = |notify: &&Notify| {
             let outbox = outbox(&config, notify);
@@ -172,19 +185,24 @@ fn once(told: &mut BTreeMap<String, String>, whose: &str, text: &str) {
     }
 }
 
-/// What there is to say without a run.
-fn meanwhile(config: &Config, now: Timestamp) -> Result<(), Error> {
-    let Some(ledger) = Ledger::read(&ledger_file(&config.state_dir))? else { return Ok(()) };
+/// Whether there was something to say to each receiver, or why that cannot be said.
+type Added = Vec<(String, Result<bool, OutboxError>)>;
+
+/// Keeps what there is to say without a run.
+fn meanwhile(config: &Config, now: Timestamp) -> Result<Added, Error> {
+    let ledger = Ledger::read(&ledger_file(&config.state_dir))?;
+    let Some(ledger) = ledger else { return Ok(Vec::new()) };
     let standing = Standing { report: None, last_end: ledger.last_end()?, now };
     let last = || {
         let runs = ledger.runs(None, 10).ok()?;
         runs.iter().find_map(|run| Report::read(run.report.as_deref()?))
     };
     let last = last();
-    for notify in &config.notify {
-        outbox(config, notify).add(&wiring::notify::wants(notify), standing, last.as_ref())?;
-    }
-    Ok(())
+    let add = |notify: &Notify| {
+        let wants = wiring::notify::wants(config, notify);
+        (notify.name.clone(), outbox(config, notify).add(&wants, standing, last.as_ref()))
+    };
+    Ok(config.notify.iter().map(add).collect())
 }
 
 /// Sends a test message, and nothing else.

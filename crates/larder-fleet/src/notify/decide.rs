@@ -29,6 +29,8 @@ pub struct Said {
     pub holds: BTreeMap<String, Timestamp>,
     /// The schedules whose runs themselves fail. Runs by hand are together those of a schedule without a name.
     pub failing_runs: BTreeSet<String>,
+    /// When a run last came to its end, as far as is known.
+    pub last_end: Option<Timestamp>,
     /// Whether no run has ended for long.
     pub overdue: bool,
     /// When the last digest was given.
@@ -196,7 +198,11 @@ fn of_holds(said: &mut Said, report: &Report, events: &mut Vec<Event>) {
 }
 
 fn of_time(said: &mut Said, standing: Standing<'_>, wants: &Wants, events: &mut Vec<Event>) {
-    if let Some(since) = standing.last_end
+    let ended = standing.report.filter(|report| report.end == End::Finished);
+    // A ledger that could not be written to does not know the newest; a clock that was wrong knew one that never was.
+    let known = said.last_end.filter(|known| *known <= standing.now);
+    said.last_end = known.max(standing.last_end).max(ended.map(|_| standing.now));
+    if let Some(since) = said.last_end
         && standing.now.duration_since(since) > wants.overdue_after
         && !std::mem::replace(&mut said.overdue, true)
     {

@@ -76,6 +76,23 @@ fn looking_back_finds_the_same_times_as_looking_forward() {
 }
 
 #[test]
+fn the_longest_pause_of_a_calendar_is_told_in_days() {
+    let now = time("2026-06-20T10:00").to_zoned(zone());
+    for (text, days) in [
+        ("02:00", 1),
+        ("*/5 * * * *", 1),
+        ("0 12,20 * * 1-5", 3),
+        ("0 3 * * SUN", 7),
+        ("* 2 1 * *", 31),
+        ("0 0 29 2 *", 4 * 365 + 1),
+    ] {
+        let hours = at(text).longest_pause(&now).as_hours();
+        // An hour more or less where the clock is put back or forward, and some within a day.
+        assert!((days * 24 - 24..=days * 24 + 1).contains(&hours), "{text}: {hours}");
+    }
+}
+
+#[test]
 fn what_is_no_time_is_refused() {
     for text in ["", "2:00", "24:00", "02:60", "02:00:00", "* * * *", "0 0 2 * * *", "60 * * * *"] {
         assert!(text.parse::<Calendar>().is_err(), "{text:?}");

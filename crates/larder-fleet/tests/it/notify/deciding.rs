@@ -197,6 +197,20 @@ fn that_no_run_ends_is_told_once_and_over_with_the_next_end() {
 }
 
 #[test]
+fn a_run_that_has_just_ended_is_known_though_the_ledger_could_not_keep_it() {
+    let (stale, now) = (Some(time("2026-01-01T03:00:00Z")), time("2026-01-09T03:00:00Z"));
+    let ended = Report::default();
+    let standing = Standing { report: Some(&ended), last_end: stale, now };
+    let step = decide(&Said::default(), standing, &wants()).unwrap();
+    assert_eq!(step.events, []);
+    let later = Standing { report: None, last_end: stale, now: now + HOUR };
+    assert_eq!(decide(&step.after, later, &wants()), None);
+    let much_later = Standing { now: now + HOUR * 73, ..later };
+    let told = decide(&step.after, much_later, &wants()).unwrap().events;
+    assert_eq!(told, [Event::Overdue { since: now }]);
+}
+
+#[test]
 fn a_digest_comes_with_the_first_run_of_another_day_or_without_one_a_while_later() {
     let wants = Wants { digest: Digest::Daily, ..wants() };
     let report = Report::default();

@@ -2,6 +2,11 @@
 
 use std::fs;
 
+use jiff::{SignedDuration, Timestamp};
+use larder_fleet::{
+    ledger::Ledger,
+    night::{Report, ledger_file},
+};
 use larder_testkit::{Finished, NixVersion, Program};
 use serde_json::Value;
 
@@ -231,6 +236,34 @@ fn a_server_sends_what_waits_and_tells_that_no_run_ends_any_more() {
     let _ = receiver.taken();
     assert_eq!(server.build(&[]).code(), 3);
     assert_eq!(events(&receiver.taken()[0].json()), ["resumed"]);
+}
+
+#[test]
+fn a_week_is_not_late_by_a_weekly_schedule_and_a_broken_folder_is_in_nobodys_way() {
+    let (server, _fleet) = fleet();
+    let (usual, strict) = (Receiver::that_takes_all(), Receiver::that_takes_all());
+    let hook = |name: &str, receiver: &Receiver, more: &str| {
+        let url = receiver.url("/");
+        format!("[[notify]]\nname = {name:?}\nkind = \"webhook\"\nurl = {url:?}\n{more}\n")
+    };
+    // Their turn comes in this order.
+    server.also(&hook("broken", &usual, ""));
+    server.also(&hook("usual", &usual, ""));
+    server.also(&hook("strict", &strict, "overdue-after = \"3d\""));
+    server.also("[[schedule]]\nname = \"weekly\"\nat = \"0 3 * * SUN\"\n");
+    fs::create_dir_all(server.state_dir().join("notices")).unwrap();
+    fs::write(server.state_dir().join("notices/broken"), "not a folder").unwrap();
+    let ledger = Ledger::open(&ledger_file(&server.state_dir())).unwrap();
+    let now =
+        Timestamp::try_from(fs::metadata(server.config()).unwrap().modified().unwrap()).unwrap();
+    let days = SignedDuration::from_hours(24 * 5);
+    let run = ledger.begin_run(now - days, "flake").unwrap();
+    ledger.keep_report(run, now - days, &Report::default().write()).unwrap();
+    let (mut serving, _) = serving(&server);
+    assert_eq!(events(&strict.wait().json()), ["overdue"]);
+    assert_eq!(usual.requests().len(), 0);
+    assert!(serving.output().contains("broken is not told how the fleet is"));
+    assert_eq!(serving.stop(), 0);
 }
 
 #[test]
