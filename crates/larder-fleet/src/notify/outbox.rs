@@ -130,16 +130,17 @@ impl Outbox {
         let _deciding = self.wait_for_lock(standing.now)?;
         // In this order: what is sent meanwhile is in `sent.json` before its file is gone.
         let mut waiting = self.waiting()?;
-        let sent = self.sent();
-        if waiting.len() >= MOST {
+        let sent = self.sent()?;
+        let number = waiting.last().map_or(0, |newest| newest.number).max(sent.number);
+        // Whoever is just sending one of them may go on: then some more may wait.
+        if waiting.len() >= MOST
+            && let Ok(_sending) = self.lock_sending(standing.now)
+        {
             self.drop_all(&waiting)?;
             waiting.clear();
         }
         let newest = waiting.pop().filter(|newest| newest.number > sent.number);
-        let (number, before) = match newest {
-            Some(newest) => (newest.number, newest.after),
-            None => (sent.number, sent.said),
-        };
+        let before = newest.map_or(sent.said, |newest| newest.after);
         let Some(step) = decide(&before, standing, wants) else { return Ok(false) };
         let number = number + 1;
         let id = format!("larder-{}-{number}", standing.now.as_second());
@@ -164,7 +165,7 @@ impl Outbox {
         if self.waiting()?.is_empty() {
             return Ok(delivery);
         }
-        let _sending = match RunLock::take(&self.folder.join("sending.lock"), clock()) {
+        let _sending = match self.lock_sending(clock()) {
             Err(RunLockError::Held { .. }) => return Ok(delivery),
             lock => lock?,
         };
@@ -172,7 +173,7 @@ impl Outbox {
         loop {
             let waiting = self.waiting()?;
             let Some(next) = waiting.first() else { return Ok(delivery) };
-            let sent = self.sent();
+            let sent = self.sent()?;
             if next.number <= sent.number {
                 // Sent before a crash came between.
                 self.remove(next.number)?;
@@ -218,7 +219,7 @@ impl Outbox {
     pub fn state(&self) -> Result<(usize, Option<Trouble>), OutboxError> {
         let waiting = self.waiting()?;
         let waiting = waiting.iter().filter(|it| it.message.says_something()).count();
-        Ok((waiting, self.sent().trouble))
+        Ok((waiting, self.sent()?.trouble))
     }
 
     /// Whether anything waits. (What cannot be looked at is told by [`Self::deliver`].)
@@ -226,9 +227,10 @@ impl Outbox {
         self.waiting().map_or(true, |waiting| !waiting.is_empty())
     }
 
-    /// Whether it is time to try again.
+    /// Whether it is time to try again. (What cannot be looked at is told by [`Self::deliver`].)
     pub fn is_due(&self, now: Timestamp) -> bool {
-        self.sent().trouble.is_none_or(|trouble| trouble.next <= now)
+        let trouble = self.sent().map(|sent| sent.trouble).unwrap_or_default();
+        trouble.is_none_or(|trouble| trouble.next <= now)
     }
 
     fn note_try(&self, mut sent: Sent, error: &str, now: Timestamp) -> Result<Sent, OutboxError> {
@@ -253,7 +255,7 @@ impl Outbox {
         self.write(&self.folder.join(SENT), &sent)
     }
 
-    /// The messages that wait, oldest first. A file that cannot be understood is none.
+    /// The messages that wait, oldest first. A file that cannot be understood is none, and set aside.
     fn waiting(&self) -> Result<Vec<Waiting>, OutboxError> {
         let entries = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -274,16 +276,41 @@ impl Outbox {
             };
             match serde_json::from_slice::<Waiting>(&text) {
                 Ok(one) if Some(one.number) == number => waiting.push(one),
-                _ => tracing::warn!("{} is no message: remove it", path.display()),
+                _ => self.set_aside(&path)?,
             }
         }
         waiting.sort_by_key(|one| one.number);
         Ok(waiting)
     }
 
-    fn sent(&self) -> Sent {
-        let read = || serde_json::from_slice(&fs::read(self.folder.join(SENT)).ok()?).ok();
-        read().unwrap_or_default()
+    /// What was sent last. Where that cannot be read just now, nothing is said: all would be said again.
+    fn sent(&self) -> Result<Sent, OutboxError> {
+        let path = self.folder.join(SENT);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Sent::default()),
+            text => text.map_err(|source| self.io(&path, source))?,
+        };
+        if let Ok(sent) = serde_json::from_slice(&text) {
+            return Ok(sent);
+        }
+        self.set_aside(&path)?;
+        Ok(Sent::default())
+    }
+
+    /// Gives a file that is not what it should be another name, so that it is told of once.
+    fn set_aside(&self, path: &Path) -> Result<(), OutboxError> {
+        let aside = path.with_extension("json.broken");
+        match fs::rename(path, &aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            renamed => {
+                tracing::warn!(
+                    "{} cannot be understood, and is now {}",
+                    path.display(),
+                    aside.display()
+                );
+                renamed.map_err(|source| self.io(path, source))
+            }
+        }
     }
 
     /// Drops all that waits, while nobody decides what is to be said by it.
@@ -314,6 +341,10 @@ impl Outbox {
 
     fn file(&self, number: u64) -> PathBuf {
         self.folder.join(format!("{number:010}.json"))
+    }
+
+    fn lock_sending(&self, now: Timestamp) -> Result<RunLock, RunLockError> {
+        RunLock::take(&self.folder.join("sending.lock"), now)
     }
 
     fn wait_for_lock(&self, now: Timestamp) -> Result<RunLock, OutboxError> {
