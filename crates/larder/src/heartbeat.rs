@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ops::ControlFlow,
     time::{Duration, SystemTime},
 };
 
@@ -29,9 +30,6 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// A host that no run has come to for so long before the last one is no longer of the fleet.
 const GONE: SignedDuration = SignedDuration::from_hours(30 * 24);
-
-/// Runs among which the last good one is looked for.
-const RUNS: u32 = 500;
 
 /// Says what the figures mean.
 pub(crate) fn describe() {
@@ -81,14 +79,19 @@ pub(crate) async fn go_on(config: Config, stop: CancellationToken) {
     }
 }
 
-/// By what it is seen that a file was written: when, and its length.
-type State = Option<(SystemTime, u64)>;
+/// By what it is seen that the ledger was written: when, and its length. None where there is none.
+pub(crate) type State = Option<(SystemTime, u64)>;
+
+/// How the ledger is now. To be asked before it is read, so that what is written meanwhile is read the next time.
+pub(crate) fn state(config: &Config) -> State {
+    let file = std::fs::metadata(ledger_file(&config.state_dir)).ok()?;
+    Some((file.modified().ok()?, file.len()))
+}
 
 /// The figures, where the ledger is another than it was.
 fn look(config: &Config, before: State) -> Result<(State, Option<Figures>), LedgerError> {
     let file = ledger_file(&config.state_dir);
-    // Before the reading: what is written meanwhile is read the next time.
-    let state = std::fs::metadata(&file).ok().and_then(|it| Some((it.modified().ok()?, it.len())));
+    let state = state(config);
     if state == before && state.is_some() {
         return Ok((state, None));
     }
@@ -120,8 +123,8 @@ impl Figures {
         figures.hosts.retain(is_there);
         let schedules = config.schedules.iter().map(|it| it.schedule.name.to_string());
         let (mut held, mut all_good) = (None, AllGood::of(schedules));
-        for run in ledger.runs(None, RUNS)? {
-            let Some(report) = run.report.as_deref().and_then(Report::read) else { continue };
+        ledger.each_report(|text| {
+            let Some(report) = Report::read(text) else { return ControlFlow::Continue(()) };
             if figures.last_end.is_none() {
                 figures.last_end = report.ended;
                 figures.failed = matches!(report.end, End::Failed { .. } | End::Stopped { .. });
@@ -130,10 +133,11 @@ impl Figures {
                 held = Some(report.held.len());
             }
             all_good.hear(&report);
-            if all_good.is_known && held.is_some() {
-                break;
+            match all_good.is_known && held.is_some() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
             }
-        }
+        })?;
         figures.held = held.unwrap_or(0);
         figures.last_good = all_good.time();
         Ok(figures)

@@ -3,21 +3,22 @@
 //! Nothing here fails a run. Its end waits for all receivers at once, for no longer than the time limit of the slowest; and
 //! before, for each some seconds at most, should another process just be deciding what it is to be told.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
 
 use jiff::Timestamp;
 use larder_cache::record::Name;
 use larder_fleet::{
     ledger::Ledger,
     night::{Night, NightError, Observer, Options, Recorder, Report, ledger_file},
-    notify::{Delivery, Outbox, OutboxError, Sender, Standing},
+    notify::{Delivery, Outbox, OutboxError, Sender, Standing, Wants},
 };
 use larder_nix::command::CancellationToken;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, block_in_place};
 
 use crate::{
     clock,
     config::{Config, Notify},
+    heartbeat,
     report::Error,
     view::{self, note},
     wiring,
@@ -97,11 +98,9 @@ async fn send(
 ) {
     let standing = Standing { report: Some(report), last_end, now: clock::now() };
     for notify in &config.notify {
-        let added = outbox(config, notify).add(
-            &wiring::notify::wants(config, notify),
-            standing,
-            Some(report),
-        );
+        let wants = wiring::notify::wants(config, notify);
+        let add = || outbox(config, notify).add(&wants, standing, || Some(report.clone()));
+        let added = block_in_place(add);
         if let Err(error) = added {
             note(&format!("{} is not told of this run: {error}", notify.name));
         }
@@ -148,8 +147,9 @@ async fn deliver<'a>(
 /// Sends what waits, and tells that no run ends any more and how all is, until told to stop.
 pub(crate) async fn stand_by(config: Config, stop: CancellationToken) {
     let (mut told, mut untold) = (BTreeMap::new(), BTreeMap::new());
+    let mut fleet = Fleet::of(&config);
     loop {
-        match meanwhile(&config, clock::now()) {
+        match block_in_place(|| fleet.look(clock::now())) {
             Err(error) => {
                 once(&mut untold, "", &format!("nobody is told how the fleet is: {error}"));
             }
@@ -188,21 +188,49 @@ fn once(told: &mut BTreeMap<String, String>, whose: &str, text: &str) {
 /// Whether there was something to say to each receiver, or why that cannot be said.
 type Added = Vec<(String, Result<bool, OutboxError>)>;
 
-/// Keeps what there is to say without a run.
-fn meanwhile(config: &Config, now: Timestamp) -> Result<Added, Error> {
-    let ledger = Ledger::read(&ledger_file(&config.state_dir))?;
-    let Some(ledger) = ledger else { return Ok(Vec::new()) };
-    let standing = Standing { report: None, last_end: ledger.last_end()?, now };
-    let last = || {
-        let runs = ledger.runs(None, 10).ok()?;
-        runs.iter().find_map(|run| Report::read(run.report.as_deref()?))
+/// The fleet, while no run ends.
+struct Fleet<'c> {
+    config: &'c Config,
+    wants: Vec<(&'c Notify, Wants)>,
+    ledger: heartbeat::State,
+    last_end: Option<Timestamp>,
+}
+
+impl<'c> Fleet<'c> {
+    fn of(config: &'c Config) -> Self {
+        let wants = |notify| (notify, wiring::notify::wants(config, notify));
+        let wants = config.notify.iter().map(wants).collect();
+        Self { config, wants, ledger: None, last_end: None }
+    }
+
+    /// Keeps what there is to say now. The ledger is read where it has changed, and reports where a digest is due.
+    fn look(&mut self, now: Timestamp) -> Result<Added, Error> {
+        let state = heartbeat::state(self.config);
+        if state.is_none() || state != self.ledger {
+            let ledger = Ledger::read(&ledger_file(&self.config.state_dir))?;
+            let Some(ledger) = ledger else { return Ok(Vec::new()) };
+            self.last_end = ledger.last_end()?;
+            self.ledger = state;
+        }
+        let standing = Standing { report: None, last_end: self.last_end, now };
+        let add = |(notify, wants): &(&Notify, Wants)| {
+            let last = || last_report(self.config);
+            (notify.name.clone(), outbox(self.config, notify).add(wants, standing, last))
+        };
+        Ok(self.wants.iter().map(add).collect())
+    }
+}
+
+/// The newest report that can be read.
+fn last_report(config: &Config) -> Option<Report> {
+    let mut last = None;
+    let read = |text: &str| {
+        last = Report::read(text);
+        if last.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let last = last();
-    let add = |notify: &Notify| {
-        let wants = wiring::notify::wants(config, notify);
-        (notify.name.clone(), outbox(config, notify).add(&wants, standing, last.as_ref()))
-    };
-    Ok(config.notify.iter().map(add).collect())
+    let ledger = Ledger::read(&ledger_file(&config.state_dir)).ok()??;
+    ledger.each_report(read).ok()?;
+    last
 }
 
 /// Sends a test message, and nothing else.

@@ -120,12 +120,12 @@ impl Outbox {
     }
 
     /// Decides what the receiver is to be told, and keeps it to be sent. Whether there was anything to say. `digest` is
-    /// what a digest tells of.
+    /// what a digest tells of, and is asked only where one is due.
     pub fn add(
         &self,
         wants: &Wants,
         standing: Standing<'_>,
-        digest: Option<&Report>,
+        digest: impl FnOnce() -> Option<Report>,
     ) -> Result<bool, OutboxError> {
         let _deciding = self.wait_for_lock(standing.now)?;
         // In this order: what is sent meanwhile is in `sent.json` before its file is gone.
@@ -144,9 +144,9 @@ impl Outbox {
         let Some(step) = decide(&before, standing, wants) else { return Ok(false) };
         let number = number + 1;
         let id = format!("larder-{}-{number}", standing.now.as_second());
-        let digest = digest.filter(|_| step.digest);
-        let run = standing.report.or(digest).and_then(|report| report.run);
-        let message = Message::new(id, standing.now, step.events, (run, digest));
+        let digest = if step.digest { digest() } else { None };
+        let run = standing.report.or(digest.as_ref()).and_then(|report| report.run);
+        let message = Message::new(id, standing.now, step.events, (run, digest.as_ref()));
         let waiting = Waiting { number, after: step.after, message };
         self.write(&self.file(number), &waiting)?;
         Ok(waiting.message.says_something())

@@ -1,13 +1,13 @@
 //! What waits to be sent, whatever happens between writing and sending.
 
-use std::{collections::BTreeMap, ffi::OsString, fs, path::Path, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, ffi::OsString, fs, path::Path, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use larder_cache::storage::Secret;
 use larder_fleet::{
     ledger::Outcome,
     night::{Report, RunLock},
-    notify::{Outbox, Receiver, Sender, Standing, Way},
+    notify::{Digest, Outbox, Receiver, Sender, Standing, Wants, Way},
 };
 use larder_nix::command::CancellationToken;
 use larder_testkit::scratch::scratch;
@@ -41,12 +41,12 @@ async fn what_grew_too_old_is_dropped_and_what_still_holds_of_it_is_told_again()
     let outbox = Outbox::new(dir.path(), "test");
     let night = report(&[("pc", failing("one"))]);
     let long_ago = noon() - SignedDuration::from_hours(8 * 24);
-    assert!(outbox.add(&wants(), at(long_ago, &night), None).unwrap());
-    assert!(!outbox.add(&wants(), at(noon(), &night), None).unwrap(), "it waits already");
+    assert!(outbox.add(&wants(), at(long_ago, &night), || None).unwrap());
+    assert!(!outbox.add(&wants(), at(noon(), &night), || None).unwrap(), "it waits already");
     let (sender, cancel) = (sender(), CancellationToken::new());
     let delivery = outbox.deliver(&receiver("exit 1"), &sender, noon, &cancel).await.unwrap();
     assert_eq!((delivery.dropped, delivery.sent), (1, 0));
-    assert!(outbox.add(&wants(), at(noon(), &night), None).unwrap());
+    assert!(outbox.add(&wants(), at(noon(), &night), || None).unwrap());
     let file = dir.path().join("told");
     let taking = receiver(&format!("cat > {}", file.display()));
     let delivery = outbox.deliver(&taking, &sender, noon, &cancel).await.unwrap();
@@ -59,7 +59,7 @@ async fn the_pauses_grow_and_end_with_success() {
     let dir = scratch("outbox");
     let outbox = Outbox::new(dir.path(), "test");
     let night = report(&[("pc", failing("one"))]);
-    let _ = outbox.add(&wants(), at(noon(), &night), None).unwrap();
+    let _ = outbox.add(&wants(), at(noon(), &night), || None).unwrap();
     let (sender, cancel) = (sender(), CancellationToken::new());
     let busy = receiver("echo busy >&2; exit 75");
     let mut pauses = Vec::new();
@@ -98,7 +98,7 @@ async fn a_crash_between_any_two_steps_of_a_delivery_loses_nothing() {
     let outbox = Outbox::new(dir.path(), "test");
     let (folder, copy) = (dir.path().join("notices/test"), dir.path().join("copy"));
     let (bad, good) = (report(&[("pc", failing("one"))]), report(&[("pc", Outcome::Built)]));
-    let _ = outbox.add(&wants(), at(noon(), &bad), None).unwrap();
+    let _ = outbox.add(&wants(), at(noon(), &bad), || None).unwrap();
     let written = files(&folder);
     let told = dir.path().join("told");
     let copying =
@@ -116,8 +116,8 @@ async fn a_crash_between_any_two_steps_of_a_delivery_loses_nothing() {
         fs::write(&told, "").unwrap();
         // Killed while a file was being made.
         fs::write(folder.join(".new-xyz"), "{").unwrap();
-        assert!(!outbox.add(&wants(), at(noon(), &bad), None).unwrap(), "it was said");
-        assert!(outbox.add(&wants(), at(noon(), &good), None).unwrap());
+        assert!(!outbox.add(&wants(), at(noon(), &bad), || None).unwrap(), "it was said");
+        assert!(outbox.add(&wants(), at(noon(), &good), || None).unwrap());
         let taking = receiver(&format!("cat >> {}", told.display()));
         let delivery = outbox.deliver(&taking, &sender, noon, &cancel).await.unwrap();
         assert_eq!((delivery.sent, delivery.waiting), (1 + again, 0));
@@ -127,13 +127,33 @@ async fn a_crash_between_any_two_steps_of_a_delivery_loses_nothing() {
     }
 }
 
+#[test]
+fn the_last_report_is_asked_for_only_where_a_digest_is_due() {
+    let dir = scratch("outbox");
+    let outbox = Outbox::new(dir.path(), "test");
+    let daily = Wants { digest: Digest::Daily, ..wants() };
+    let night = report(&[("pc", Outcome::Built)]);
+    let asked = Cell::new(0);
+    let last = || {
+        asked.set(asked.get() + 1);
+        Some(night.clone())
+    };
+    assert!(outbox.add(&daily, at(noon(), &night), last).unwrap());
+    for hour in 1..30 {
+        let now = noon() + SignedDuration::from_hours(hour);
+        let standing = Standing { report: None, last_end: Some(noon()), now };
+        assert_eq!(outbox.add(&daily, standing, last).unwrap(), hour == 27);
+    }
+    assert_eq!(asked.get(), 2);
+}
+
 #[tokio::test]
 async fn what_is_no_message_is_set_aside_and_what_was_sent_is_not_taken_for_nothing() {
     let dir = scratch("outbox");
     let outbox = Outbox::new(dir.path(), "test");
     let folder = dir.path().join("notices/test");
     let bad = report(&[("pc", failing("one"))]);
-    let _ = outbox.add(&wants(), at(noon(), &bad), None).unwrap();
+    let _ = outbox.add(&wants(), at(noon(), &bad), || None).unwrap();
     // Somebody's own, or a disk's work.
     fs::write(folder.join("7.json"), "not JSON").unwrap();
     let (sender, cancel) = (sender(), CancellationToken::new());
@@ -143,13 +163,13 @@ async fn what_is_no_message_is_set_aside_and_what_was_sent_is_not_taken_for_noth
     // What cannot be read, as by an error of the disk, is not nothing.
     fs::rename(folder.join("sent.json"), folder.join("kept")).unwrap();
     fs::create_dir(folder.join("sent.json")).unwrap();
-    assert!(outbox.add(&wants(), at(noon(), &bad), None).is_err());
+    assert!(outbox.add(&wants(), at(noon(), &bad), || None).is_err());
     fs::remove_dir(folder.join("sent.json")).unwrap();
     fs::rename(folder.join("kept"), folder.join("sent.json")).unwrap();
-    assert!(!outbox.add(&wants(), at(noon(), &bad), None).unwrap());
+    assert!(!outbox.add(&wants(), at(noon(), &bad), || None).unwrap());
     // What is there and cannot be understood is told again rather than never.
     fs::write(folder.join("sent.json"), "not JSON").unwrap();
-    assert!(outbox.add(&wants(), at(noon(), &bad), None).unwrap());
+    assert!(outbox.add(&wants(), at(noon(), &bad), || None).unwrap());
     assert!(folder.join("sent.json.broken").exists());
 }
 
@@ -162,7 +182,7 @@ async fn no_more_than_so_many_wait_and_then_the_difference_to_what_was_sent() {
     let mut most = 0;
     let mut add = |night: u32| {
         let night = if night % 2 == 0 { &bad } else { &good };
-        let added = outbox.add(&wants(), at(noon(), night), None).unwrap();
+        let added = outbox.add(&wants(), at(noon(), night), || None).unwrap();
         most = most.max(outbox.state().unwrap().0);
         added
     };
@@ -188,7 +208,7 @@ async fn no_more_than_so_many_wait_and_then_the_difference_to_what_was_sent() {
 async fn a_program_that_does_not_end_is_ended() {
     let dir = scratch("outbox");
     let outbox = Outbox::new(dir.path(), "test");
-    let _ = outbox.add(&wants(), at(noon(), &report(&[("pc", failing("one"))])), None).unwrap();
+    let _ = outbox.add(&wants(), at(noon(), &report(&[("pc", failing("one"))])), || None).unwrap();
     let file = dir.path().join("alive");
     let script = format!("while :; do : > {}; sleep 0.01; done", file.display());
     let endless = Receiver { timeout: Duration::from_millis(300), ..receiver(&script) };
