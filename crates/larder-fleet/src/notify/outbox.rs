@@ -27,7 +27,8 @@ use super::{
 };
 use crate::{
     durable,
-    night::{Report, RunLock, RunLockError},
+    lock::{Lock, LockError},
+    night::Report,
 };
 
 /// How long a message waits at most.
@@ -65,7 +66,7 @@ pub enum OutboxError {
     },
     /// It is in use for too long.
     #[error(transparent)]
-    Lock(#[from] RunLockError),
+    Lock(#[from] LockError),
 }
 
 /// A message in its file.
@@ -165,8 +166,8 @@ impl Outbox {
         if self.waiting()?.is_empty() {
             return Ok(delivery);
         }
-        let _sending = match self.lock_sending(clock()) {
-            Err(RunLockError::Held { .. }) => return Ok(delivery),
+        let _sending = match self.aside(clock(), Self::lock_sending).await? {
+            Err(LockError::Held { .. }) => return Ok(delivery),
             lock => lock?,
         };
         let deadline = Instant::now() + receiver.timeout;
@@ -180,7 +181,7 @@ impl Outbox {
                 continue;
             }
             if clock().duration_since(next.message.time) > OLDEST {
-                delivery.dropped += self.give_up(clock())?;
+                delivery.dropped += self.aside(clock(), Self::give_up).await??;
                 continue;
             }
             // Before it is sent: on a disk on which nothing can be noted, a message would be sent again and again.
@@ -203,7 +204,7 @@ impl Outbox {
                 }
                 Err(error) => {
                     if error.is_for_ever() {
-                        delivery.dropped += self.give_up(clock())?;
+                        delivery.dropped += self.aside(clock(), Self::give_up).await??;
                     } else {
                         delivery.waiting = waiting.len();
                     }
@@ -343,15 +344,26 @@ impl Outbox {
         self.folder.join(format!("{number:010}.json"))
     }
 
-    fn lock_sending(&self, now: Timestamp) -> Result<RunLock, RunLockError> {
-        RunLock::take(&self.folder.join("sending.lock"), now)
+    /// Does what waits for a lock where nobody else has to wait for that.
+    async fn aside<T: Send + 'static>(
+        &self,
+        now: Timestamp,
+        what: fn(&Self, Timestamp) -> T,
+    ) -> Result<T, OutboxError> {
+        let outbox = self.clone();
+        let done = tokio::task::spawn_blocking(move || what(&outbox, now)).await;
+        done.map_err(|error| self.io(&self.folder, error.into()))
     }
 
-    fn wait_for_lock(&self, now: Timestamp) -> Result<RunLock, OutboxError> {
+    fn lock_sending(&self, now: Timestamp) -> Result<Lock, LockError> {
+        Lock::take(&self.folder.join("sending.lock"), now)
+    }
+
+    fn wait_for_lock(&self, now: Timestamp) -> Result<Lock, OutboxError> {
         let until = Instant::now() + DECIDING;
         loop {
-            match RunLock::take(&self.folder.join("deciding.lock"), now) {
-                Err(RunLockError::Held { .. }) if Instant::now() < until => {}
+            match Lock::take(&self.folder.join("deciding.lock"), now) {
+                Err(LockError::Held { .. }) if Instant::now() < until => {}
                 lock => return Ok(lock?),
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use larder_cache::record::Name;
 use larder_fleet::{
     host::HostName,
-    night::{self, Cancelled, NightError, Options, RunLockError, Wanted},
+    night::{self, Cancelled, NightError, Options, Wanted},
 };
 use larder_formats::store_path::StorePath;
 
@@ -124,7 +124,7 @@ pub(super) async fn once(
 }
 
 fn is_busy(ran: &Result<(), NightError>) -> bool {
-    matches!(ran, Err(NightError::Lock(RunLockError::Held { .. })))
+    matches!(ran, Err(NightError::Busy { .. }))
 }
 
 async fn cancel(config: &Config) -> Result<Done, Error> {

@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use larder_cache::storage::Secret;
 use larder_fleet::{
     ledger::Outcome,
-    night::{Report, RunLock},
+    lock::Lock,
+    night::Report,
     notify::{Digest, Outbox, Receiver, Sender, Standing, Wants, Way},
 };
 use larder_nix::command::CancellationToken;
@@ -188,7 +189,7 @@ async fn no_more_than_so_many_wait_and_then_the_difference_to_what_was_sent() {
     };
     assert!((0..203).all(&mut add));
     // While one of them is being sent, none is dropped.
-    let sending = RunLock::take(&folder.join("sending.lock"), noon()).unwrap();
+    let sending = Lock::take(&folder.join("sending.lock"), noon()).unwrap();
     assert!((203..301).all(&mut add));
     drop(sending);
     assert!(add(302));
