@@ -182,7 +182,7 @@ async fn no_more_than_so_many_wait_and_then_the_difference_to_what_was_sent() {
     let (bad, good) = (report(&[("pc", failing("one"))]), report(&[("pc", Outcome::Built)]));
     let mut most = 0;
     let mut add = |night: u32| {
-        let night = if night % 2 == 0 { &bad } else { &good };
+        let night = if night.is_multiple_of(2) { &bad } else { &good };
         let added = outbox.add(&wants(), at(noon(), night), || None).unwrap();
         most = most.max(outbox.state().unwrap().0);
         added
