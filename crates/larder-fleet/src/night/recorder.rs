@@ -110,11 +110,6 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// Whether the run came so far that it is noted in the ledger.
-    pub fn has_begun(&self) -> bool {
-        self.run.is_some()
-    }
-
     /// The report of the run that ended so. What cannot be found out for it is left out.
     pub fn report(self, night: &Night, ran: Result<Report, &NightError>) -> Report {
         let mut report = match ran {

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use larder_formats::{lock_file::InputChange, store_path::StorePath};
 use serde::{Deserialize, Serialize};
 
@@ -288,11 +288,6 @@ impl Report {
     /// The hosts that this run failed for.
     pub fn failed(&self) -> impl Iterator<Item = &HostReport> {
         self.hosts.iter().filter(|host| host.outcome.as_ref().is_some_and(|it| !it.is_good()))
-    }
-
-    /// How long it took.
-    pub fn took(&self) -> SignedDuration {
-        SignedDuration::from_millis(i64::try_from(self.durations.whole).unwrap_or(i64::MAX))
     }
 
     /// The report of a run that failed before it began.
