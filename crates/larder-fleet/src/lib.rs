@@ -7,6 +7,7 @@ pub mod builders;
 pub mod durable;
 pub mod host;
 pub mod ledger;
+pub mod lock;
 pub mod night;
 pub mod notify;
 pub mod plain;

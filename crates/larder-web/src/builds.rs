@@ -9,8 +9,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use larder_fleet::{
-    ledger::{Failure, Held, Outcome, Run},
-    night::{End, HostReport, LockReport, Names, Origin, Report, Versions, WentHome},
+    ledger::{Failure, Held, Ledger, Outcome, Run},
+    night::{End, Headline, HostReport, LockReport, Names, Origin, Report, Versions, WentHome},
     plain::plain,
 };
 use maud::{Markup, html};
@@ -45,13 +45,17 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
 /// The runs, newest first.
 pub(crate) async fn list(State(site): Shared, uri: Uri) -> Result<Response, WebError> {
     let before = build_file::before(uri.query().unwrap_or_default());
-    let runs = fleet::read(&site, move |ledger| ledger.runs(before, LISTED)).await?;
-    let runs = runs.unwrap_or_default();
-    let older = runs.last().filter(|_| runs.len() >= LISTED as usize).map(|run| run.number);
+    // Reports may be large: they are read where nobody else has to wait for that.
+    let listed = move |ledger: &Ledger| {
+        let runs = ledger.runs(before, LISTED)?;
+        let older = runs.last().filter(|_| runs.len() >= LISTED as usize).map(|run| run.number);
+        Ok((runs.iter().map(row).collect(), older))
+    };
+    let (rows, older): (Vec<Markup>, _) = fleet::read(&site, listed).await?.unwrap_or_default();
     let body = html! {
         h1 { "Builds" }
-        @if runs.is_empty() { p { "None yet." } }
-        table { @for run in &runs { (row(run)) } }
+        @if rows.is_empty() { p { "None yet." } }
+        table { @for row in &rows { (row) } }
         @if let Some(older) = older { p { a href={ "builds?before=" (older) } { "older ones" } } }
     };
     Ok(answer("Builds", &body))
@@ -64,22 +68,28 @@ pub(crate) async fn build(
 ) -> Result<Response, WebError> {
     let file = BuildFile::parse(&file).ok_or(WebError::Absent)?;
     let (BuildFile::Page(number) | BuildFile::Document(number)) = file;
-    let run = fleet::read(&site, move |ledger| ledger.run(number)).await?.flatten();
-    let run = run.ok_or(WebError::Absent)?;
-    if matches!(file, BuildFile::Document(_)) {
-        return run.report.map(fleet::json_response).ok_or(WebError::Absent);
-    }
-    let title = format!("Build {number}");
+    let response = move |ledger: &Ledger| {
+        let Some(run) = ledger.run(number)? else { return Ok(None) };
+        Ok(match file {
+            BuildFile::Document(_) => run.report.map(fleet::json_response),
+            BuildFile::Page(_) => Some(of_run(&run)),
+        })
+    };
+    fleet::read(&site, response).await?.flatten().ok_or(WebError::Absent)
+}
+
+fn of_run(run: &Run) -> Response {
+    let title = format!("Build {}", run.number);
     let body = html! {
         h1 { (title) }
         @match run.report.as_deref().map(Report::read) {
-            Some(Some(report)) => (whole(&report, number)),
+            Some(Some(report)) => (whole(&report, run.number)),
             Some(None) => p { "Its report cannot be read by this Larder." },
             None => p { "Begun " (run.began) ". There is no report: it is under way, was killed, or was long ago." },
         }
         p { a href="../builds" { "all builds" } }
     };
-    Ok(answer(&title, &body))
+    answer(&title, &body)
 }
 
 fn answer(title: &str, body: &Markup) -> Response {
@@ -93,8 +103,8 @@ fn row(run: &Run) -> Markup {
             td { a href={ "builds/" (run.number) } { (run.number) } }
             td { (minute(&run.began)) }
             td {
-                @match run.report.as_deref().map(Report::read) {
-                    Some(Some(report)) => (headline(&report)),
+                @match run.report.as_deref().map(Headline::read) {
+                    Some(Some(run)) => (headline(&run)),
                     Some(None) => "cannot be read by this Larder",
                     None => "no report",
                 }
@@ -111,28 +121,27 @@ fn minute(time: &str) -> String {
     }
 }
 
-fn headline(report: &Report) -> Markup {
-    let failed: Vec<&str> = report.failed().map(|host| host.host.as_str()).collect();
-    let held: Vec<String> = report.held.iter().map(|held| plain(&held.input)).collect();
+fn headline(run: &Headline) -> Markup {
+    let held: Vec<String> = run.held.iter().map(|input| plain(input)).collect();
     html! {
-        @match &report.end {
+        @match &run.end {
             End::Finished => {
-                span class=(if report.is_good() { "good" } else { "bad" }) {
-                    (report.hosts.len() - failed.len()) " of " (report.hosts.len()) " hosts good"
+                span class=(if run.is_good { "good" } else { "bad" }) {
+                    (run.hosts - run.failed.len()) " of " (run.hosts) " hosts good"
                 }
             }
             End::Cancelled => "cancelled",
             End::Stopped { reason } => { "stopped: " (first_line(reason)) }
             End::Failed { message } => { span class="bad" { "failed: " (first_line(message)) } }
         }
-        @if !failed.is_empty() { "; failed: " (failed.join(", ")) }
+        @if !run.failed.is_empty() { "; failed: " (run.failed.join(", ")) }
         @if !held.is_empty() { "; held: " (held.join(", ")) }
     }
 }
 
 fn whole(report: &Report, number: i64) -> Markup {
     html! {
-        p { (headline(report)) "." }
+        p { (headline(&report.into())) "." }
         @match &report.end {
             End::Stopped { reason: text } | End::Failed { message: text } => pre { (plain(text)) },
             End::Finished | End::Cancelled => {}

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ops::ControlFlow,
     time::{Duration, SystemTime},
 };
 
@@ -30,9 +31,6 @@ const LOOK: Duration = Duration::from_secs(5);
 /// A host that no run has come to for so long before the last one is no longer of the fleet.
 const GONE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// Runs among which the last good one is looked for.
-const RUNS: u32 = 500;
-
 /// Says what the figures mean.
 pub(crate) fn describe() {
     describe_gauge!(
@@ -43,7 +41,7 @@ pub(crate) fn describe() {
     describe_gauge!(
         LAST_GOOD,
         Unit::Seconds,
-        "When a run last ended with every host good (Unix time); 0 before any."
+        "When every host was last good (Unix time): by a run of all, or by each schedule's of its own; 0 before."
     );
     describe_gauge!(FAILED, "1 if the last run did not come to its end, 0 if it did.");
     describe_gauge!(
@@ -81,19 +79,24 @@ pub(crate) async fn go_on(config: Config, stop: CancellationToken) {
     }
 }
 
-/// By what it is seen that a file was written: when, and its length.
-type State = Option<(SystemTime, u64)>;
+/// By what it is seen that the ledger was written: when, and its length. None where there is none.
+pub(crate) type State = Option<(SystemTime, u64)>;
+
+/// How the ledger is now. To be asked before it is read, so that what is written meanwhile is read the next time.
+pub(crate) fn state(config: &Config) -> State {
+    let file = std::fs::metadata(ledger_file(&config.state_dir)).ok()?;
+    Some((file.modified().ok()?, file.len()))
+}
 
 /// The figures, where the ledger is another than it was.
 fn look(config: &Config, before: State) -> Result<(State, Option<Figures>), LedgerError> {
     let file = ledger_file(&config.state_dir);
-    // Before the reading: what is written meanwhile is read the next time.
-    let state = std::fs::metadata(&file).ok().and_then(|it| Some((it.modified().ok()?, it.len())));
+    let state = state(config);
     if state == before && state.is_some() {
         return Ok((state, None));
     }
     let figures = match Ledger::read(&file)? {
-        Some(ledger) => Figures::of(&ledger)?,
+        Some(ledger) => Figures::of(&ledger, config)?,
         None => Figures::default(),
     };
     Ok((state, Some(figures)))
@@ -110,7 +113,7 @@ struct Figures {
 }
 
 impl Figures {
-    fn of(ledger: &Ledger) -> Result<Self, LedgerError> {
+    fn of(ledger: &Ledger, config: &Config) -> Result<Self, LedgerError> {
         let mut figures = Self { hosts: ledger.hosts()?, ..Self::default() };
         let newest = figures.hosts.iter().filter_map(|host| Some(host.last_run.as_ref()?.0)).max();
         let is_there = |host: &HostState| {
@@ -118,9 +121,10 @@ impl Figures {
             last.zip(newest).is_none_or(|(last, newest)| newest.duration_since(last) < GONE)
         };
         figures.hosts.retain(is_there);
-        let mut held = None;
-        for run in ledger.runs(None, RUNS)? {
-            let Some(report) = run.report.as_deref().and_then(Report::read) else { continue };
+        let schedules = config.schedules.iter().map(|it| it.schedule.name.to_string());
+        let (mut held, mut all_good) = (None, AllGood::of(schedules));
+        ledger.each_report(|text| {
+            let Some(report) = Report::read(text) else { return ControlFlow::Continue(()) };
             if figures.last_end.is_none() {
                 figures.last_end = report.ended;
                 figures.failed = matches!(report.end, End::Failed { .. } | End::Stopped { .. });
@@ -128,14 +132,14 @@ impl Figures {
             if held.is_none() && report.update && report.end == End::Finished {
                 held = Some(report.held.len());
             }
-            if figures.last_good.is_none() && report.is_good() && !report.hosts.is_empty() {
-                figures.last_good = report.ended;
+            all_good.hear(&report);
+            match all_good.is_known && held.is_some() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
             }
-            if figures.last_good.is_some() && held.is_some() {
-                break;
-            }
-        }
+        })?;
         figures.held = held.unwrap_or(0);
+        figures.last_good = all_good.time();
         Ok(figures)
     }
 
@@ -161,6 +165,42 @@ impl Figures {
     }
 }
 
+/// Finds out when every host was last good, from runs, the newest first. That is a run of all hosts; where schedules share
+/// them, it is the last good one of the schedule that had its own longest ago. One that never ran has no say.
+struct AllGood {
+    open: BTreeSet<String>,
+    failing: BTreeSet<String>,
+    last: Option<Timestamp>,
+    is_known: bool,
+}
+
+impl AllGood {
+    fn of(schedules: impl Iterator<Item = String>) -> Self {
+        let (open, failing) = (schedules.collect(), BTreeSet::new());
+        Self { open, failing, last: None, is_known: false }
+    }
+
+    fn hear(&mut self, report: &Report) {
+        let good = report.is_good() && !report.hosts.is_empty();
+        let schedule = report.schedule.as_ref().filter(|name| self.open.contains(*name));
+        match schedule {
+            _ if self.is_known => {}
+            _ if good && report.whole => (self.last, self.is_known) = (report.ended, true),
+            Some(name) if good => {
+                self.open.remove(name);
+                self.failing.remove(name);
+                (self.last, self.is_known) = (report.ended, self.open.is_empty());
+            }
+            Some(name) => drop(self.failing.insert(name.clone())),
+            None => {}
+        }
+    }
+
+    fn time(&self) -> Option<Timestamp> {
+        self.last.filter(|_| self.is_known || self.failing.is_empty())
+    }
+}
+
 fn seconds(time: Option<Timestamp>) -> f64 {
     time.map_or(0.0, |time| time.as_duration().as_secs_f64())
 }
@@ -172,5 +212,50 @@ fn show_waiting(config: &Config) {
             let waiting = f64::from(u32::try_from(waiting).unwrap_or(u32::MAX));
             gauge!(WAITING, "receiver" => notify.name.clone()).set(waiting);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use larder_fleet::night::{HostReport, LeftOut, Report};
+
+    use super::AllGood;
+
+    /// A run that ended at this second, of a schedule or of all hosts.
+    fn run(ended: i64, schedule: Option<&str>, good: bool) -> Report {
+        let left_out = LeftOut { name: "pc".to_owned(), reason: "is gone".into() };
+        Report {
+            schedule: schedule.map(str::to_owned),
+            whole: schedule.is_none(),
+            ended: Some(Timestamp::from_second(ended).unwrap()),
+            hosts: vec![HostReport::of("pc".parse().unwrap())],
+            left_out: if good { Vec::new() } else { vec![left_out] },
+            ..Report::default()
+        }
+    }
+
+    fn last_good(schedules: &[&str], runs: &[Report]) -> Option<i64> {
+        let mut all = AllGood::of(schedules.iter().map(|name| (*name).to_owned()));
+        runs.iter().rev().for_each(|run| all.hear(run));
+        all.time().map(Timestamp::as_second)
+    }
+
+    #[test]
+    fn all_hosts_are_as_old_as_the_schedule_whose_are_the_oldest() {
+        let (nightly, noon) = (Some("nightly"), Some("noon"));
+        let both = ["nightly", "noon"];
+        let runs = [run(1, nightly, true), run(2, noon, true), run(3, noon, true)];
+        assert_eq!(last_good(&both, &runs), Some(1));
+        let runs = [run(1, nightly, true), run(2, noon, true), run(3, nightly, false)];
+        assert_eq!(last_good(&both, &runs), Some(1));
+        let runs = [run(1, nightly, false), run(2, noon, true)];
+        assert_eq!(last_good(&both, &runs), None, "nightly never was");
+        let runs = [run(1, nightly, true), run(2, nightly, true)];
+        assert_eq!(last_good(&both, &runs), Some(2), "noon is new");
+        let runs = [run(1, nightly, true), run(2, None, true), run(3, noon, true)];
+        assert_eq!(last_good(&both, &runs), Some(2), "of all hosts, by hand");
+        let part = Report { whole: false, ..run(3, None, true) };
+        assert_eq!(last_good(&[], &[run(1, None, true), run(2, None, false), part]), Some(1));
     }
 }

@@ -1,8 +1,8 @@
 //! Starting with what many connections need, and stopping when told to.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use larder_nix::command::CancellationToken;
@@ -10,6 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Notify,
+    task::block_in_place,
 };
 
 /// What signals ask of a command.
@@ -20,8 +21,21 @@ pub(crate) struct Signals {
     pub(crate) stop: CancellationToken,
     /// That it was SIGINT: a person's wish, by Ctrl-C or `larder build --cancel`, where SIGTERM and SIGHUP may be the
     /// system's, which goes down.
-    interrupted: Arc<AtomicBool>,
+    interrupted: Arc<Mutex<Interrupted>>,
     reload: Arc<Notify>,
+}
+
+/// Whether SIGINT has come, and what is to be done then.
+#[derive(Default)]
+struct Interrupted {
+    has_come: bool,
+    then: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl fmt::Debug for Interrupted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Interrupted").field("has_come", &self.has_come).finish()
+    }
 }
 
 /// What SIGHUP means to a command.
@@ -44,22 +58,22 @@ impl Signals {
             interrupted: Arc::default(),
             reload: Arc::default(),
         };
-        let Self { stop, interrupted, reload } = signals.clone();
+        let listening = signals.clone();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    _ = interrupt.recv() => interrupted.store(true, Ordering::Relaxed),
+                    _ = interrupt.recv() => block_in_place(|| listening.interrupt()),
                     _ = terminate.recv() => {}
                     _ = hang_up.recv() => if meaning == HangUp::Reloads {
-                        reload.notify_one();
+                        listening.reload.notify_one();
                         continue;
                     }
                 }
-                if stop.is_cancelled() {
+                if listening.stop.is_cancelled() {
                     std::process::exit(130);
                 }
                 // First of all: nothing that goes wrong with the log may keep the program from stopping.
-                stop.cancel();
+                listening.stop.cancel();
                 tracing::info!("stopping");
             }
         });
@@ -68,7 +82,28 @@ impl Signals {
 
     /// Whether a person wanted it to stop.
     pub(crate) fn was_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+        self.interrupted().has_come
+    }
+
+    /// Has this done when a person wants it to stop, before a second signal can end the program.
+    pub(crate) fn on_interrupt(&self, then: impl FnOnce() + Send + 'static) {
+        let mut interrupted = self.interrupted();
+        match interrupted.has_come {
+            true => then(),
+            false => interrupted.then = Some(Box::new(then)),
+        }
+    }
+
+    fn interrupt(&self) {
+        let mut interrupted = self.interrupted();
+        interrupted.has_come = true;
+        if let Some(then) = interrupted.then.take() {
+            then();
+        }
+    }
+
+    fn interrupted(&self) -> MutexGuard<'_, Interrupted> {
+        self.interrupted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until a reload is asked for. Several that come while nobody waits are one.

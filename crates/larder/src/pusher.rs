@@ -12,9 +12,9 @@ mod state;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use larder_cache::queue::Queue;
-use larder_fleet::night::{RunLock, RunLockError};
+use larder_fleet::lock::{Lock, LockError};
 use larder_nix::{command::CancellationToken, database::Database};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, block_in_place};
 
 pub(crate) use self::{
     round::{Pass, Round},
@@ -33,7 +33,7 @@ pub(crate) struct Work {
     pub(crate) config: Config,
     pub(crate) queue: Queue,
     pub(crate) database: Database,
-    _lock: RunLock,
+    _lock: Lock,
 }
 
 /// The file whose lock is held by whoever sends what waits.
@@ -44,8 +44,8 @@ fn lock_file(config: &Config) -> PathBuf {
 impl Work {
     /// Begins, if nobody else is at it.
     pub(crate) fn begin(config: &Config) -> Result<Self, Error> {
-        let lock = match RunLock::take(&lock_file(config), clock::now()) {
-            Err(RunLockError::Held { holder }) => return Err(Error::PushedElsewhere(holder)),
+        let lock = match Lock::take(&lock_file(config), clock::now()) {
+            Err(LockError::Held { holder, .. }) => return Err(Error::PushedElsewhere(holder)),
             lock => lock.map_err(|error| Error::Path(error.to_string()))?,
         };
         let queue = wiring::queue(config)?;
@@ -82,7 +82,7 @@ impl Work {
 pub(crate) async fn stand_by(config: Config, stop: CancellationToken) {
     let mut told = String::new();
     loop {
-        match Work::begin(&config) {
+        match block_in_place(|| Work::begin(&config)) {
             Ok(work) => return work.go_on(stop).await,
             Err(error) => {
                 let text = error.to_string();
@@ -106,7 +106,7 @@ pub(crate) async fn watch(config: &Config, stop: CancellationToken) -> Result<()
 
 /// Whether somebody sends what waits.
 pub(crate) fn is_at_work(config: &Config) -> Result<bool, Error> {
-    RunLock::is_held(&lock_file(config)).map_err(|error| Error::Path(error.to_string()))
+    Lock::is_held(&lock_file(config)).map_err(|error| Error::Path(error.to_string()))
 }
 
 /// Says what the counts mean.

@@ -92,6 +92,8 @@ pub(crate) enum Error {
     NoPrevious,
     #[error("{0} is no longer in the store: it was collected, so there is nothing to roll back to")]
     PreviousGone(String),
+    #[error("another upgrade is under way ({0}): wait for it")]
+    UpgradeUnderWay(String),
     #[error("this machine's name: {0}. Set `host` under [client]")]
     Host(#[from] HostNameError),
     #[error("{0}")]
@@ -314,7 +316,7 @@ pub(crate) const BUSY: u8 = 75;
 /// The exit status of a command that failed so. Documented in docs/commands.md.
 pub(crate) fn failure(error: &Error) -> u8 {
     match error {
-        Error::Night(NightError::Lock(larder_fleet::night::RunLockError::Held { .. })) => BUSY,
+        Error::Night(NightError::Busy { .. }) | Error::UpgradeUnderWay(_) => BUSY,
         Error::PushedElsewhere(_) | Error::Cancel(CancelError::StillRunning { .. }) => BUSY,
         Error::Keeping(error) if error.is_busy() => BUSY,
         Error::WouldBuild(_) | Error::NotFetched { .. } => 3,

@@ -9,7 +9,8 @@ use std::{path::PathBuf, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use larder_cache::record::Name;
 use larder_fleet::{
-    night::{self, RunLock, RunLockError},
+    lock::{Lock, LockError},
+    night,
     schedule::{
         Ending, Fate, MOST_TRIES, Memory, MemoryError, Moment, Run, Schedule, Step, output,
         take_back,
@@ -45,7 +46,7 @@ enum LookError {
     #[error(transparent)]
     Memory(#[from] MemoryError),
     #[error(transparent)]
-    Lock(#[from] RunLockError),
+    Lock(#[from] LockError),
     #[error(transparent)]
     Ending(#[from] larder_fleet::schedule::EndingError),
     #[error(transparent)]
@@ -67,9 +68,9 @@ impl Scheduler {
     pub(crate) async fn stand_by(self, stop: CancellationToken) {
         let mut told = Told::default();
         let lock = loop {
-            match RunLock::take(&lock_file(&self.config), clock::now()) {
+            match block_in_place(|| Lock::take(&lock_file(&self.config), clock::now())) {
                 Ok(lock) => break lock,
-                Err(RunLockError::Held { holder }) => {
+                Err(LockError::Held { holder, .. }) => {
                     told.warn(&format!("another server builds by the schedules ({holder})"));
                 }
                 Err(error) => told.warn(&format!("nothing is built by the schedules: {error}")),
@@ -116,8 +117,13 @@ impl Scheduler {
         let before = memory.clone();
         let step = memory.step(&schedules, &moment, |name, run| fate(&self.config, name, run));
         let starts = matches!(step, Step::Start(_) | Step::Resume(..));
-        if starts && RunLock::is_held(&night::lock_file(state_dir))? {
+        if starts && Lock::is_held(&night::lock_file(state_dir))? {
             told.info("a run is due, and waits for the one under way");
+            return Ok(WATCH);
+        }
+        // A run reads it again, and one that could not would end without a word.
+        if starts && let Err(error) = Config::load(&self.config_file) {
+            told.warn(&format!("a run is due, and waits until it can be configured: {error}"));
             return Ok(WATCH);
         }
         if memory != before {
@@ -138,13 +144,13 @@ impl Scheduler {
             }
             Step::Start(name) => {
                 let log = output::file(state_dir, &name);
-                self.start(&name, false)?;
+                self.start(&name, false).map_err(|error| self.not_started(&before, error))?;
                 told.info(&format!("the run of {name} begins; what it says: {}", log.display()));
                 told.know(&memory, &name);
                 WATCH
             }
             Step::Resume(name, count) => {
-                self.start(&name, true)?;
+                self.start(&name, true).map_err(|error| self.not_started(&before, error))?;
                 told.warn(&format!(
                     "the run of {name} ended unfinished and is resumed ({count} of {MOST_TRIES}); what was built is kept"
                 ));
@@ -159,6 +165,14 @@ impl Scheduler {
                 Duration::ZERO
             }
         })
+    }
+
+    /// What could not be started is as if it had not been tried.
+    fn not_started(&self, before: &Memory, error: LookError) -> LookError {
+        if let Err(error) = before.save(&self.config.state_dir) {
+            tracing::warn!("{error}");
+        }
+        error
     }
 
     fn start(&self, name: &Name, goes_on: bool) -> Result<(), LookError> {
@@ -178,8 +192,8 @@ fn lock_file(config: &Config) -> PathBuf {
 }
 
 /// Whether a server builds by the schedules.
-pub(crate) fn is_at_work(config: &Config) -> Result<bool, RunLockError> {
-    RunLock::is_held(&lock_file(config))
+pub(crate) fn is_at_work(config: &Config) -> Result<bool, LockError> {
+    Lock::is_held(&lock_file(config))
 }
 
 /// What became of a run. What cannot be read says nothing of it.

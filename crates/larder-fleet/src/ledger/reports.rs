@@ -3,6 +3,8 @@
 //! A report is a text here; [`crate::night::Report`] is what writes and reads it. Only so many are kept: all
 //! else in the ledger stays.
 
+use std::ops::ControlFlow;
+
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{OptionalExtension, params};
 
@@ -58,6 +60,26 @@ impl Ledger {
                 )?
                 .query_map(params![below.unwrap_or(i64::MAX), most], run)?
                 .collect::<rusqlite::Result<Vec<Run>>>()
+        };
+        ask().map_err(|source| self.sqlite(source))
+    }
+
+    /// Goes through the reports, the newest first, until told to stop. One at a time: all of them may be large.
+    pub fn each_report(
+        &self,
+        mut visit: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        let mut ask = || {
+            let connection = self.connection();
+            let mut query =
+                connection.prepare_cached("select report from reports order by run desc")?;
+            let mut rows = query.query([])?;
+            while let Some(row) = rows.next()? {
+                if visit(row.get_ref(0)?.as_str()?).is_break() {
+                    break;
+                }
+            }
+            Ok(())
         };
         ask().map_err(|source| self.sqlite(source))
     }

@@ -40,6 +40,8 @@ pub enum Wanted {
     All,
     /// These, as configured: one that is gone from the flake does not stop the others.
     Configured(Vec<HostName>),
+    /// These, as configured for a part of the runs.
+    Part(Vec<HostName>),
     /// These, as somebody has just named them: one that is not there is a mistake.
     Named(Vec<HostName>),
     /// The first, but for the second.
@@ -51,9 +53,9 @@ impl Wanted {
     pub(super) fn is_everybody(&self) -> bool {
         match self {
             Self::All | Self::Configured(_) => true,
-            Self::Named(_) => false,
+            Self::Part(_) | Self::Named(_) => false,
             Self::Without(wanted, others) => {
-                let nobody = matches!(&**others, Self::Named(hosts) if hosts.is_empty());
+                let nobody = matches!(&**others, Self::Part(it) | Self::Named(it) if it.is_empty());
                 nobody && wanted.is_everybody()
             }
         }
@@ -144,7 +146,7 @@ fn select(names: &[String], wanted: &Wanted) -> Result<Hosts, HostsError> {
                 }
             }
         }
-        Wanted::Configured(hosts) => {
+        Wanted::Configured(hosts) | Wanted::Part(hosts) => {
             for host in hosts {
                 if is_there(host) {
                     found.hosts.push(host.clone());

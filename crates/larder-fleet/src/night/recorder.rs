@@ -110,11 +110,6 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// Whether the run came so far that it is noted in the ledger.
-    pub fn has_begun(&self) -> bool {
-        self.run.is_some()
-    }
-
     /// The report of the run that ended so. What cannot be found out for it is left out.
     pub fn report(self, night: &Night, ran: Result<Report, &NightError>) -> Report {
         let mut report = match ran {
@@ -124,6 +119,7 @@ impl<'a> Recorder<'a> {
         };
         let now = (self.clock)();
         report.run = self.run;
+        report.whole = night.hosts.is_everybody();
         report.flake.clone_from(&night.flake);
         report.began = Some(self.began);
         report.ended = Some(now);

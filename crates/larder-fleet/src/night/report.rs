@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use larder_formats::{lock_file::InputChange, store_path::StorePath};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,10 @@ pub struct Report {
     pub format: u32,
     /// The run's number, where it is noted in the ledger.
     pub run: Option<i64>,
+    /// The schedule it was done by; none for one by hand.
+    pub schedule: Option<String>,
+    /// Whether it was of all hosts that are ever built.
+    pub whole: bool,
     /// The flake, as configured.
     pub flake: String,
     /// When it began.
@@ -286,9 +290,9 @@ impl Report {
         self.hosts.iter().filter(|host| host.outcome.as_ref().is_some_and(|it| !it.is_good()))
     }
 
-    /// How long it took.
-    pub fn took(&self) -> SignedDuration {
-        SignedDuration::from_millis(i64::try_from(self.durations.whole).unwrap_or(i64::MAX))
+    /// The report of a run that failed before it began.
+    pub fn failed_to_begin(message: String) -> Self {
+        Self::ended(End::Failed { message })
     }
 
     /// The report of a run that came to no host.

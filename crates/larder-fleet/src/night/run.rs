@@ -14,7 +14,6 @@ use super::{
     guard::Guard,
     hold::{self, Settled},
     home::{self, Sent, WentHome},
-    lock::RunLock,
     progress::{Notice, Observer},
     publish::{Common, Publisher},
     report::{Change, End, HostReport, Job, LockReport, Report},
@@ -25,6 +24,7 @@ use super::{
 use crate::{
     host::HostName,
     ledger::{Held, Outcome, PublishedLock},
+    lock::Lock,
 };
 
 /// How many runs' logs are kept, the newest included.
@@ -51,7 +51,7 @@ impl Night {
         observer: &mut dyn Observer,
         cancel: &CancellationToken,
     ) -> Result<Report, NightError> {
-        let _lock = RunLock::take(&lock_file(&self.state_dir), (self.clock)())?;
+        let _lock = Lock::take(&lock_file(&self.state_dir), (self.clock)())?;
         if let Some(publisher) = &self.publisher
             && let Err(error) = publisher.repair()
         {

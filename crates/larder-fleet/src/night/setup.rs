@@ -15,7 +15,6 @@ use super::{
     guard::Bounds,
     home::Home,
     leases::BuildTimeLeases,
-    lock::RunLockError,
     publish::Publisher,
     source::{FlakeSource, FlakeSourceError},
     update::UpdateError,
@@ -24,6 +23,7 @@ use crate::{
     builders::Builders,
     host::HostName,
     ledger::{Ledger, LedgerError, PublishedLock},
+    lock::LockError,
 };
 
 /// Everything a run needs to know beforehand.
@@ -74,8 +74,16 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum NightError {
     /// Another run is under way.
+    #[error(
+        "another run is under way ({holder}): wait for it, or end it with `larder build --cancel`"
+    )]
+    Busy {
+        /// What it says of itself.
+        holder: String,
+    },
+    /// Whether one is cannot be found out.
     #[error(transparent)]
-    Lock(#[from] RunLockError),
+    Lock(LockError),
     /// The flake cannot be had.
     #[error(transparent)]
     Fetch(#[from] FlakeSourceError),
@@ -105,6 +113,15 @@ pub enum NightError {
     /// The run was told to stop.
     #[error("the run was cancelled; what was built so far is kept")]
     Cancelled,
+}
+
+impl From<LockError> for NightError {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Held { holder, .. } => Self::Busy { holder },
+            error @ LockError::Io { .. } => Self::Lock(error),
+        }
+    }
 }
 
 impl NightError {

@@ -27,8 +27,10 @@ pub struct Said {
     pub hosts: BTreeMap<String, Reason>,
     /// The inputs that are held, and since when.
     pub holds: BTreeMap<String, Timestamp>,
-    /// Whether the run itself fails.
-    pub run_fails: bool,
+    /// The schedules whose runs themselves fail. Runs by hand are together those of a schedule without a name.
+    pub failing_runs: BTreeSet<String>,
+    /// When a run last came to its end, as far as is known.
+    pub last_end: Option<Timestamp>,
     /// Whether no run has ended for long.
     pub overdue: bool,
     /// When the last digest was given.
@@ -113,18 +115,20 @@ pub fn decide(before: &Said, standing: Standing<'_>, wants: &Wants) -> Option<St
 }
 
 fn of_the_run(said: &mut Said, report: &Report, events: &mut Vec<Event>) {
+    let schedule = report.schedule.clone();
+    let whose = schedule.clone().unwrap_or_default();
     match &report.end {
         End::Finished => {
-            if std::mem::take(&mut said.run_fails) {
-                events.push(Event::RunRecovered);
+            if said.failing_runs.remove(&whose) {
+                events.push(Event::RunRecovered { schedule });
             }
             if std::mem::take(&mut said.overdue) {
                 events.push(Event::Resumed);
             }
         }
         End::Failed { message } | End::Stopped { reason: message } => {
-            if !std::mem::replace(&mut said.run_fails, true) {
-                events.push(Event::RunFailed { message: message.clone() });
+            if said.failing_runs.insert(whose) {
+                events.push(Event::RunFailed { schedule, message: message.clone() });
             }
         }
         // Somebody knows, who told it to.
@@ -156,10 +160,14 @@ fn of_one_left_out(said: &mut Said, left_out: &LeftOut, events: &mut Vec<Event>)
 }
 
 fn fails(said: &mut Said, reason: Reason, mut failed: Failed, events: &mut Vec<Event>) {
-    let before = said.hosts.insert(failed.host.clone(), reason.clone());
+    let before = said.hosts.get(&failed.host);
     failed.failed_before = before.is_some();
     // Fewer packages than before are no news: some of them are mended.
     let known = before.is_some_and(|it| it.kind == reason.kind && it.at.is_superset(&reason.at));
+    // What says nothing takes back nothing.
+    if !known || !reason.at.is_empty() {
+        said.hosts.insert(failed.host.clone(), reason);
+    }
     if !known {
         events.push(Event::HostFailed(failed));
     }
@@ -190,7 +198,11 @@ fn of_holds(said: &mut Said, report: &Report, events: &mut Vec<Event>) {
 }
 
 fn of_time(said: &mut Said, standing: Standing<'_>, wants: &Wants, events: &mut Vec<Event>) {
-    if let Some(since) = standing.last_end
+    let ended = standing.report.filter(|report| report.end == End::Finished);
+    // A ledger that could not be written to does not know the newest; a clock that was wrong knew one that never was.
+    let known = said.last_end.filter(|known| *known <= standing.now);
+    said.last_end = known.max(standing.last_end).max(ended.map(|_| standing.now));
+    if let Some(since) = said.last_end
         && standing.now.duration_since(since) > wants.overdue_after
         && !std::mem::replace(&mut said.overdue, true)
     {
@@ -223,10 +235,10 @@ fn reason(outcome: &Outcome) -> Option<(Reason, Failed)> {
             ("evaluation", gist(message), Failed { message: message.clone(), ..failed })
         }
         Outcome::BuildFailed { failures, message, .. } => {
-            let at = packages(failures);
-            let what = match at.is_empty() {
-                true => "does not build".to_owned(),
-                false => format!("does not build: {}", list(&at)),
+            let packages = packages(failures);
+            let (at, what) = match packages.is_empty() {
+                true => (gist(message), "does not build".to_owned()),
+                false => (packages.clone(), format!("does not build: {}", list(&packages))),
             };
             let (failures, message) = (failures.clone(), message.clone());
             ("build", at, Failed { failures, message, ..nothing(what) })
@@ -273,11 +285,15 @@ fn packages(failures: &[Failure]) -> BTreeSet<String> {
     failures.iter().map(name).collect()
 }
 
-/// The last line of what Nix said that says something, without hashes and numbers, which are others in every run.
+/// The last error in what Nix said, or its last line, without hashes and numbers, which are others in every run. Behind the
+/// error there may be an excerpt of the code, or a hint.
 fn gist(message: &str) -> BTreeSet<String> {
-    let line = message.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let lines = || message.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    let is_error =
+        |line: &&str| line.strip_prefix("error:").is_some_and(|it| !it.trim().is_empty());
+    let line = lines().find(is_error).or_else(|| lines().next()).unwrap_or_default();
     let is_word = |word: &str| word.chars().all(char::is_alphabetic) && word.len() < 32;
     let words = line.split(|c: char| !c.is_alphanumeric());
     let words: Vec<&str> = words.filter(|word| !word.is_empty() && is_word(word)).collect();
-    BTreeSet::from([words.join(" ")])
+    Some(words.join(" ")).filter(|words| !words.is_empty()).into_iter().collect()
 }

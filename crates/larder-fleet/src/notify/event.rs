@@ -53,11 +53,18 @@ pub enum Event {
     },
     /// The run itself did not come to its end.
     RunFailed {
+        /// The schedule it was done by; none for one by hand.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        schedule: Option<String>,
         /// Why.
         message: String,
     },
     /// A run has come to its end again.
-    RunRecovered,
+    RunRecovered {
+        /// The schedule it was done by; none for one by hand.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        schedule: Option<String>,
+    },
     /// An input is held.
     InputHeld {
         /// The input.
@@ -112,7 +119,7 @@ impl Event {
     pub const fn kind(&self) -> EventKind {
         match self {
             Self::HostFailed(_) | Self::RunFailed { .. } => EventKind::Failure,
-            Self::HostRecovered { .. } | Self::RunRecovered => EventKind::Recovery,
+            Self::HostRecovered { .. } | Self::RunRecovered { .. } => EventKind::Recovery,
             Self::InputHeld { .. } => EventKind::Hold,
             Self::HoldEnded { .. } => EventKind::HoldEnded,
             Self::Overdue { .. } | Self::Resumed => EventKind::Overdue,

@@ -116,8 +116,10 @@ fn in_short(event: &Event) -> String {
             format!("{} fails for another reason", line(host))
         }
         Event::HostRecovered { host, .. } => format!("{} is good again", line(host)),
-        Event::RunFailed { .. } => "the build run fails".to_owned(),
-        Event::RunRecovered => "the build run is good again".to_owned(),
+        Event::RunFailed { schedule, .. } => format!("the {} fails", run(schedule.as_deref())),
+        Event::RunRecovered { schedule } => {
+            format!("the {} is good again", run(schedule.as_deref()))
+        }
         Event::InputHeld { input, .. } => format!("{} is held", line(input)),
         Event::HoldEnded { input } => format!("{} is no longer held", line(input)),
         Event::Overdue { .. } => "no build run ends any more".to_owned(),
@@ -132,10 +134,13 @@ fn paragraph(event: &Event) -> String {
             let revision = revision.map(|number| format!(", with revision {number}"));
             format!("{} is good again{}.", line(host), revision.unwrap_or_default())
         }
-        Event::RunFailed { message } => {
-            format!("The build run did not come to its end:{}", end_of(message))
+        Event::RunFailed { schedule, message } => {
+            let (run, why) = (run(schedule.as_deref()), end_of(message));
+            format!("The {run} did not come to its end:{why}")
         }
-        Event::RunRecovered => "The build run has come to its end again.".to_owned(),
+        Event::RunRecovered { schedule } => {
+            format!("The {} has come to its end again.", run(schedule.as_deref()))
+        }
         Event::InputHeld { input, at, bad, hosts, failures, message } => {
             let hosts: Vec<&str> = hosts.iter().map(|host| host.as_str()).collect();
             let (hosts, why) = (hosts.join(", "), why(failures, message));
@@ -152,6 +157,10 @@ fn paragraph(event: &Event) -> String {
         ),
         Event::Resumed => "A build run has come to its end, the first for long.".to_owned(),
     }
+}
+
+fn run(schedule: Option<&str>) -> String {
+    schedule.map_or_else(|| "build run".to_owned(), |name| format!("run of {}", line(name)))
 }
 
 fn host_failed(failed: &Failed) -> String {

@@ -27,7 +27,8 @@ use super::{
 };
 use crate::{
     durable,
-    night::{Report, RunLock, RunLockError},
+    lock::{Lock, LockError},
+    night::Report,
 };
 
 /// How long a message waits at most.
@@ -65,7 +66,7 @@ pub enum OutboxError {
     },
     /// It is in use for too long.
     #[error(transparent)]
-    Lock(#[from] RunLockError),
+    Lock(#[from] LockError),
 }
 
 /// A message in its file.
@@ -120,32 +121,33 @@ impl Outbox {
     }
 
     /// Decides what the receiver is to be told, and keeps it to be sent. Whether there was anything to say. `digest` is
-    /// what a digest tells of.
+    /// what a digest tells of, and is asked only where one is due.
     pub fn add(
         &self,
         wants: &Wants,
         standing: Standing<'_>,
-        digest: Option<&Report>,
+        digest: impl FnOnce() -> Option<Report>,
     ) -> Result<bool, OutboxError> {
         let _deciding = self.wait_for_lock(standing.now)?;
         // In this order: what is sent meanwhile is in `sent.json` before its file is gone.
         let mut waiting = self.waiting()?;
-        let sent = self.sent();
-        if waiting.len() >= MOST {
+        let sent = self.sent()?;
+        let number = waiting.last().map_or(0, |newest| newest.number).max(sent.number);
+        // Whoever is just sending one of them may go on: then some more may wait.
+        if waiting.len() >= MOST
+            && let Ok(_sending) = self.lock_sending(standing.now)
+        {
             self.drop_all(&waiting)?;
             waiting.clear();
         }
         let newest = waiting.pop().filter(|newest| newest.number > sent.number);
-        let (number, before) = match newest {
-            Some(newest) => (newest.number, newest.after),
-            None => (sent.number, sent.said),
-        };
+        let before = newest.map_or(sent.said, |newest| newest.after);
         let Some(step) = decide(&before, standing, wants) else { return Ok(false) };
         let number = number + 1;
         let id = format!("larder-{}-{number}", standing.now.as_second());
-        let digest = digest.filter(|_| step.digest);
-        let run = standing.report.or(digest).and_then(|report| report.run);
-        let message = Message::new(id, standing.now, step.events, (run, digest));
+        let digest = if step.digest { digest() } else { None };
+        let run = standing.report.or(digest.as_ref()).and_then(|report| report.run);
+        let message = Message::new(id, standing.now, step.events, (run, digest.as_ref()));
         let waiting = Waiting { number, after: step.after, message };
         self.write(&self.file(number), &waiting)?;
         Ok(waiting.message.says_something())
@@ -164,22 +166,22 @@ impl Outbox {
         if self.waiting()?.is_empty() {
             return Ok(delivery);
         }
-        let _sending = match RunLock::take(&self.folder.join("sending.lock"), clock()) {
-            Err(RunLockError::Held { .. }) => return Ok(delivery),
+        let _sending = match self.aside(clock(), Self::lock_sending).await? {
+            Err(LockError::Held { .. }) => return Ok(delivery),
             lock => lock?,
         };
         let deadline = Instant::now() + receiver.timeout;
         loop {
             let waiting = self.waiting()?;
             let Some(next) = waiting.first() else { return Ok(delivery) };
-            let sent = self.sent();
+            let sent = self.sent()?;
             if next.number <= sent.number {
                 // Sent before a crash came between.
                 self.remove(next.number)?;
                 continue;
             }
             if clock().duration_since(next.message.time) > OLDEST {
-                delivery.dropped += self.give_up(clock())?;
+                delivery.dropped += self.aside(clock(), Self::give_up).await??;
                 continue;
             }
             // Before it is sent: on a disk on which nothing can be noted, a message would be sent again and again.
@@ -202,7 +204,7 @@ impl Outbox {
                 }
                 Err(error) => {
                     if error.is_for_ever() {
-                        delivery.dropped += self.give_up(clock())?;
+                        delivery.dropped += self.aside(clock(), Self::give_up).await??;
                     } else {
                         delivery.waiting = waiting.len();
                     }
@@ -218,7 +220,7 @@ impl Outbox {
     pub fn state(&self) -> Result<(usize, Option<Trouble>), OutboxError> {
         let waiting = self.waiting()?;
         let waiting = waiting.iter().filter(|it| it.message.says_something()).count();
-        Ok((waiting, self.sent().trouble))
+        Ok((waiting, self.sent()?.trouble))
     }
 
     /// Whether anything waits. (What cannot be looked at is told by [`Self::deliver`].)
@@ -226,9 +228,10 @@ impl Outbox {
         self.waiting().map_or(true, |waiting| !waiting.is_empty())
     }
 
-    /// Whether it is time to try again.
+    /// Whether it is time to try again. (What cannot be looked at is told by [`Self::deliver`].)
     pub fn is_due(&self, now: Timestamp) -> bool {
-        self.sent().trouble.is_none_or(|trouble| trouble.next <= now)
+        let trouble = self.sent().map(|sent| sent.trouble).unwrap_or_default();
+        trouble.is_none_or(|trouble| trouble.next <= now)
     }
 
     fn note_try(&self, mut sent: Sent, error: &str, now: Timestamp) -> Result<Sent, OutboxError> {
@@ -253,7 +256,7 @@ impl Outbox {
         self.write(&self.folder.join(SENT), &sent)
     }
 
-    /// The messages that wait, oldest first. A file that cannot be understood is none.
+    /// The messages that wait, oldest first. A file that cannot be understood is none, and set aside.
     fn waiting(&self) -> Result<Vec<Waiting>, OutboxError> {
         let entries = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -274,16 +277,41 @@ impl Outbox {
             };
             match serde_json::from_slice::<Waiting>(&text) {
                 Ok(one) if Some(one.number) == number => waiting.push(one),
-                _ => tracing::warn!("{} is no message: remove it", path.display()),
+                _ => self.set_aside(&path)?,
             }
         }
         waiting.sort_by_key(|one| one.number);
         Ok(waiting)
     }
 
-    fn sent(&self) -> Sent {
-        let read = || serde_json::from_slice(&fs::read(self.folder.join(SENT)).ok()?).ok();
-        read().unwrap_or_default()
+    /// What was sent last. Where that cannot be read just now, nothing is said: all would be said again.
+    fn sent(&self) -> Result<Sent, OutboxError> {
+        let path = self.folder.join(SENT);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Sent::default()),
+            text => text.map_err(|source| self.io(&path, source))?,
+        };
+        if let Ok(sent) = serde_json::from_slice(&text) {
+            return Ok(sent);
+        }
+        self.set_aside(&path)?;
+        Ok(Sent::default())
+    }
+
+    /// Gives a file that is not what it should be another name, so that it is told of once.
+    fn set_aside(&self, path: &Path) -> Result<(), OutboxError> {
+        let aside = path.with_extension("json.broken");
+        match fs::rename(path, &aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            renamed => {
+                tracing::warn!(
+                    "{} cannot be understood, and is now {}",
+                    path.display(),
+                    aside.display()
+                );
+                renamed.map_err(|source| self.io(path, source))
+            }
+        }
     }
 
     /// Drops all that waits, while nobody decides what is to be said by it.
@@ -316,11 +344,26 @@ impl Outbox {
         self.folder.join(format!("{number:010}.json"))
     }
 
-    fn wait_for_lock(&self, now: Timestamp) -> Result<RunLock, OutboxError> {
+    /// Does what waits for a lock where nobody else has to wait for that.
+    async fn aside<T: Send + 'static>(
+        &self,
+        now: Timestamp,
+        what: fn(&Self, Timestamp) -> T,
+    ) -> Result<T, OutboxError> {
+        let outbox = self.clone();
+        let done = tokio::task::spawn_blocking(move || what(&outbox, now)).await;
+        done.map_err(|error| self.io(&self.folder, error.into()))
+    }
+
+    fn lock_sending(&self, now: Timestamp) -> Result<Lock, LockError> {
+        Lock::take(&self.folder.join("sending.lock"), now)
+    }
+
+    fn wait_for_lock(&self, now: Timestamp) -> Result<Lock, OutboxError> {
         let until = Instant::now() + DECIDING;
         loop {
-            match RunLock::take(&self.folder.join("deciding.lock"), now) {
-                Err(RunLockError::Held { .. }) if Instant::now() < until => {}
+            match Lock::take(&self.folder.join("deciding.lock"), now) {
+                Err(LockError::Held { .. }) if Instant::now() < until => {}
                 lock => return Ok(lock?),
             }
         }

@@ -92,7 +92,9 @@ fn matrix(mut url: Url, room: &str, token: &Secret, message: &Message) -> Option
     let names = ["_matrix", "client", "v3", "rooms", room, "send", "m.room.message", &message.id];
     url.path_segments_mut().ok()?.pop_if_empty().extend(names);
     let text = format!("{}\n\n{}", message.title, message.text);
-    let body = json!({ "msgtype": "m.text", "body": cut_bytes(&text, MATRIX) });
+    // Without `m.mentions`, servers look into the text for whom it may call, as for `@room`.
+    let text = cut_bytes(&text, MATRIX);
+    let body = json!({ "msgtype": "m.text", "body": text, "m.mentions": {} });
     // The message's name in the address makes a second sending the same one.
     Some(Request { method: Method::PUT, url, body, token: Some(token.clone()) })
 }

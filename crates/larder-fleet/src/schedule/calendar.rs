@@ -6,7 +6,7 @@ use croner::{
     Cron,
     parser::{CronParser, Seconds, Year},
 };
-use jiff::{Zoned, civil::date};
+use jiff::{SignedDuration, Zoned, civil::date};
 
 /// Times of the wall clock: `02:00`, every day, or an expression of cron's five fields (minute, hour, day of the month,
 /// month, day of the week).
@@ -39,6 +39,24 @@ impl Calendar {
     #[must_use]
     pub fn after(&self, time: &Zoned) -> Option<Zoned> {
         self.cron.find_next_occurrence(time, false).ok()
+    }
+
+    /// The longest time between two of its days, of those that come after this time.
+    #[must_use]
+    pub fn longest_pause(&self, time: &Zoned) -> SignedDuration {
+        // A year of days, or ten years of those that are rarer.
+        const DAYS: usize = 366;
+        const YEARS: i16 = 10;
+        let next_day = |time: &Zoned| {
+            let end = time.date().tomorrow().ok()?.to_zoned(time.time_zone().clone()).ok()?;
+            self.cron.find_next_occurrence(&end, true).ok()
+        };
+        let days: Vec<Zoned> = std::iter::successors(self.after(time), next_day)
+            .take_while(|day| day.year() - time.year() <= YEARS)
+            .take(DAYS)
+            .collect();
+        let pauses = days.windows(2).map(|pair| pair[1].duration_since(&pair[0]));
+        pauses.max().unwrap_or_default()
     }
 
     /// The last of its times that is not after this one.

@@ -13,6 +13,11 @@ const WRONG: SignedDuration = SignedDuration::from_hours(24);
 /// How late a run may begin that is not made up for: a server takes a moment to start again.
 const LATE: SignedDuration = SignedDuration::from_mins(5);
 
+/// Up to when all times are done with, where this is remembered.
+pub(super) fn believable(settled: Timestamp, now: Timestamp) -> Timestamp {
+    if settled > after(now, WRONG) { now } else { settled }
+}
+
 /// When something is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
@@ -53,7 +58,7 @@ impl Schedule {
     #[must_use]
     pub fn look(&self, settled: Timestamp, moment: &Moment) -> Look {
         let now = moment.now;
-        let settled = if settled > after(now, WRONG) { now } else { settled };
+        let settled = believable(settled, now);
         let due = self
             .last_begin(settled, moment)
             .filter(|(_, begin)| self.catch_up || after(*begin, LATE) >= moment.awake);

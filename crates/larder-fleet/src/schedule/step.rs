@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use larder_cache::record::Name;
 
 use super::{
-    due::{Moment, Schedule},
+    due::{Moment, Schedule, believable},
     memory::{Memory, Remembered, Run},
 };
 
@@ -109,6 +109,8 @@ impl Memory {
             remembered.at = at;
             remembered.settled = remembered.settled.max(moment.now);
         }
+        // Written down, or with the clock it would go on and no time would ever be after it.
+        remembered.settled = believable(remembered.settled, moment.now);
         remembered.settled
     }
 }

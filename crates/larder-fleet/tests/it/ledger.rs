@@ -1,9 +1,10 @@
 //! The ledger only grows, whoever writes it, and can be read while it does.
 
-use std::{collections::BTreeSet, convert::Infallible, path::PathBuf, thread};
+use std::{collections::BTreeSet, convert::Infallible, ops::ControlFlow, path::PathBuf, thread};
 
 use larder_fleet::{
     ledger::{Failure, FailureKind, Ledger, LedgerError, Measured, Outcome, Peak, PublishError},
+    night::{End, Headline, HostReport, LeftOut, Report},
     revision::Revision,
 };
 use larder_formats::envelope::Envelope;
@@ -283,6 +284,58 @@ fn reports_are_kept_once_and_the_oldest_go() {
     assert!(
         connection.execute("insert or replace into reports values (504, 'x', 'x')", []).is_err()
     );
+}
+
+#[test]
+fn reports_are_gone_through_from_the_newest_until_told_to_stop() {
+    let (_dir, _file, ledger) = fresh();
+    for number in 1..=3 {
+        let run = ledger.begin_run(time("2026-01-01T03:00:00Z"), "/etc/nixos").unwrap();
+        ledger.keep_report(run, time("2026-01-01T04:00:00Z"), &format!("{number}")).unwrap();
+    }
+    let mut seen = Vec::new();
+    let see = |text: &str| {
+        seen.push(text.to_owned());
+        if text == "2" { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    ledger.each_report(see).unwrap();
+    assert_eq!(seen, ["3", "2"]);
+}
+
+#[test]
+fn a_headline_says_of_a_kept_report_what_the_report_says() {
+    let host = |name: &str, outcome: Option<Outcome>| HostReport {
+        outcome,
+        ..HostReport::of(name.parse().unwrap())
+    };
+    let message = "x".to_owned();
+    let failed = vec![
+        Outcome::EvaluationFailed { message: message.clone() },
+        Outcome::BuildFailed {
+            failures: Vec::new(),
+            message: message.clone(),
+            kind: FailureKind::Itself,
+        },
+        Outcome::Unfinished { message: message.clone() },
+        Outcome::NotPublished { message },
+    ];
+    let good = [Some(Outcome::Built), Some(Outcome::Unchanged), None];
+    let outcomes = good.into_iter().chain(failed.into_iter().map(Some));
+    let hosts: Vec<HostReport> =
+        outcomes.enumerate().map(|(n, outcome)| host(&format!("host-{n}"), outcome)).collect();
+    let left_out = vec![LeftOut { name: "gone".to_owned(), reason: "is gone".into() }];
+    for report in [
+        Report::default(),
+        Report { left_out, ..Report::default() },
+        Report { end: End::Cancelled, hosts: hosts[..3].to_vec(), ..Report::default() },
+        Report { hosts: hosts[..3].to_vec(), ..Report::default() },
+        Report { hosts, ..Report::default() },
+    ] {
+        assert_eq!(Headline::read(&report.write()), Some(Headline::from(&report)));
+    }
+    for text in ["", "[1]", "{\"end\":{\"result\":\"sublimed\"}}"] {
+        assert_eq!(Headline::read(text), None, "{text}");
+    }
 }
 
 #[test]

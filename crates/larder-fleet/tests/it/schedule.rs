@@ -76,6 +76,23 @@ fn looking_back_finds_the_same_times_as_looking_forward() {
 }
 
 #[test]
+fn the_longest_pause_of_a_calendar_is_told_in_days() {
+    let now = time("2026-06-20T10:00").to_zoned(zone());
+    for (text, days) in [
+        ("02:00", 1),
+        ("*/5 * * * *", 1),
+        ("0 12,20 * * 1-5", 3),
+        ("0 3 * * SUN", 7),
+        ("* 2 1 * *", 31),
+        ("0 0 29 2 *", 4 * 365 + 1),
+    ] {
+        let hours = at(text).longest_pause(&now).as_hours();
+        // An hour more or less where the clock is put back or forward.
+        assert!((days * 24 - 1..=days * 24 + 1).contains(&hours), "{text}: {hours}");
+    }
+}
+
+#[test]
 fn what_is_no_time_is_refused() {
     for text in ["", "2:00", "24:00", "02:60", "02:00:00", "* * * *", "0 0 2 * * *", "60 * * * *"] {
         assert!(text.parse::<Calendar>().is_err(), "{text:?}");
@@ -132,6 +149,22 @@ fn a_clock_that_was_wrong_delays_nothing_and_a_small_step_back_repeats_nothing()
     assert_eq!((look.due, look.next), (None, Some(time("2026-06-21T02:00"))));
     let look = nightly.look(time("2040-01-01T02:00"), &moment(now, now));
     assert_eq!((look.due, look.next), (None, Some(done)));
+}
+
+#[test]
+fn after_a_clock_that_was_far_ahead_the_next_time_is_begun() {
+    let schedules = [schedule("nightly", "02:00", 0)];
+    let mut memory = Memory::empty();
+    let ahead = time("2040-01-01T02:00");
+    let remembered = Remembered { at: "02:00".to_owned(), settled: ahead, run: None };
+    let _ = memory.schedules.insert(name("nightly"), remembered);
+    let begun =
+        (0..60 * 24).map(|minute| time("2026-06-20T12:00:30") + SignedDuration::from_mins(minute));
+    let begun = begun.filter(|now| {
+        let step = memory.step(&schedules, &moment(*now, *now), |_, _| Fate::Ended(0));
+        step == Step::Start(name("nightly"))
+    });
+    assert_eq!(begun.collect::<Vec<_>>(), [time("2026-06-21T02:00:30")]);
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use larder_cache::record::Name;
 use larder_fleet::{
     host::HostName,
-    night::{self, Cancelled, Options, Wanted},
+    night::{self, Cancelled, NightError, Options, Wanted},
 };
 use larder_formats::store_path::StorePath;
 
@@ -57,6 +58,8 @@ pub(super) struct Task {
     pub(super) hosts: Option<Wanted>,
     /// Hosts that are left out.
     pub(super) without: Wanted,
+    /// The schedule that says so; none for a run by hand.
+    pub(super) schedule: Option<Name>,
     pub(super) options: Options,
     pub(super) publish: bool,
     pub(super) json: bool,
@@ -71,31 +74,57 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Done
     let task = Task {
         hosts: Some(hosts.clone()).filter(|hosts| !hosts.is_empty()).map(Wanted::Named),
         without: Wanted::Named(without.clone()),
+        schedule: None,
         options: Options { update: *update, dry_run: *dry_run },
         publish: !arguments.no_publish && !dry_run,
         json: arguments.json,
     };
-    once(context, &config, task).await
+    let (done, published) = once(context, &config, task, |_| ()).await;
+    push(context, &config, published).await;
+    done
 }
 
-/// One run, and what was published is pushed.
-pub(super) async fn once(context: &Context, config: &Config, task: Task) -> Result<Done, Error> {
-    let mut night = wiring::night(config, task.publish, &context.cancel).await?;
+/// One run, which is told as soon as it is over; and what it has published, which is to be pushed.
+pub(super) async fn once(
+    context: &Context,
+    config: &Config,
+    task: Task,
+    over: impl FnOnce(&Result<Done, Error>),
+) -> (Result<Done, Error>, Option<Vec<StorePath>>) {
+    let cancel = &context.cancel;
+    let why = |error: Error| if cancel.is_cancelled() { error.cancelled() } else { error };
+    let mut night = match wiring::night(config, task.publish, cancel).await {
+        Ok(night) => night,
+        Err(error) => {
+            let done = Err(why(error));
+            over(&done);
+            if let (Err(error), true) = (&done, task.publish && !cancel.is_cancelled()) {
+                word::not_begun(config, (task.schedule.as_ref(), error), cancel).await;
+            }
+            return (done, None);
+        }
+    };
     let hosts = task.hosts.unwrap_or(night.hosts);
     night.hosts = Wanted::Without(Box::new(hosts), Box::new(task.without));
     let mut view = view::for_this_terminal();
-    let Task { options, publish, json, .. } = task;
-    let (report, ran) = word::of_run(&night, options, view.as_mut(), &context.cancel).await;
+    let (mut report, ran) = word::of_run(&night, task.options, view.as_mut(), cancel).await;
+    report.schedule = task.schedule.map(|name| name.to_string());
     // Clears what is drawn before anything else is printed.
     drop(view);
-    word::keep(&night, &report);
-    word::send(config, &night, &report, &context.cancel).await;
-    ran?;
-    let done = report_on(&report, json);
-    if publish && !config.push.to.is_empty() {
-        send(context, config, &report.published()).await;
+    let is_busy = is_busy(&ran);
+    let done = ran.map(|()| report_on(&report, task.json)).map_err(|error| why(error.into()));
+    over(&done);
+    let Some(publisher) = &night.publisher else { return (done, None) };
+    // Who found another run at work did nothing.
+    if !is_busy {
+        word::tell(config, (Some(&publisher.ledger), &report), cancel).await;
     }
-    Ok(done)
+    let published = done.is_ok().then(|| report.published());
+    (done, published)
+}
+
+fn is_busy(ran: &Result<(), NightError>) -> bool {
+    matches!(ran, Err(NightError::Busy { .. }))
 }
 
 async fn cancel(config: &Config) -> Result<Done, Error> {
@@ -110,8 +139,9 @@ async fn cancel(config: &Config) -> Result<Done, Error> {
 
 /// Pushes what was published. What does not get there now is kept and sent later, so that it is no failure of
 /// the build.
-async fn send(context: &Context, config: &Config, published: &[StorePath]) {
-    let handed_in = wiring::queue(config).and_then(|queue| Ok(queue.add(published)?));
+pub(super) async fn push(context: &Context, config: &Config, published: Option<Vec<StorePath>>) {
+    let Some(published) = published.filter(|_| !config.push.to.is_empty()) else { return };
+    let handed_in = wiring::queue(config).and_then(|queue| Ok(queue.add(&published)?));
     if let Err(error) = handed_in {
         note(&format!("what was built is not pushed: {error}"));
         return;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use larder_fleet::{
     host::HostName,
-    night::{NightError, RunLock},
+    lock::{self, LockError},
     revision::{Circumstances, Revision},
     upgrade::{
         self, Accepted, Activation, ClientState, Lock, Offer, Server, Switched, Target,
@@ -279,9 +279,12 @@ impl Upgrade<'_> {
 }
 
 /// Two upgrades at once would each record the other's system as the one before.
-fn lock(config: &Config) -> Result<RunLock, Error> {
+fn lock(config: &Config) -> Result<lock::Lock, Error> {
     let file = upgrade::folder(&config.state_dir).join("run.lock");
-    Ok(RunLock::take(&file, clock::now()).map_err(NightError::from)?)
+    lock::Lock::take(&file, clock::now()).map_err(|error| match error {
+        LockError::Held { holder, .. } => Error::UpgradeUnderWay(holder),
+        error @ LockError::Io { .. } => Error::Path(error.to_string()),
+    })
 }
 
 fn made(folder: PathBuf) -> Result<PathBuf, Error> {

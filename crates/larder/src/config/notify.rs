@@ -14,7 +14,6 @@ use super::problem::{ValueError, quoted};
 use super::reader::{Document, SectionReader};
 use super::value::{self, absolute_path};
 
-const OVERDUE_AFTER: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The kinds, and the keys that each may have beside those of all.
@@ -41,8 +40,8 @@ pub struct Notify {
     pub events: BTreeSet<EventKind>,
     /// How often it is told how all is.
     pub digest: Digest,
-    /// For how long no run may end.
-    pub overdue_after: Duration,
+    /// For how long no run may end. None for as long as the schedules take, and three days at least.
+    pub overdue_after: Option<Duration>,
     /// How long it may take.
     pub timeout: Duration,
 }
@@ -113,7 +112,7 @@ fn receiver(section: &mut SectionReader<'_, '_, '_>, name: Option<String>) -> Op
     let way = kind.and_then(|kind| way(section, kind));
     let events = section.filled_list("events", event, "all of them");
     let digest = section.text("digest", digest).unwrap_or_default();
-    let overdue_after = section.text("overdue-after", value::duration).unwrap_or(OVERDUE_AFTER);
+    let overdue_after = section.text("overdue-after", value::duration);
     let timeout = section.text("timeout", value::duration).unwrap_or(TIMEOUT);
     let events =
         events.map_or_else(|| EventKind::ALL.into(), |events| events.into_iter().collect());

@@ -1,6 +1,6 @@
 //! Runs, a line for each.
 
-use larder_fleet::{ledger::Run, night::Report};
+use larder_fleet::{ledger::Run, night::Headline};
 use serde_json::{Value, json};
 
 use super::summary::headline;
@@ -18,15 +18,15 @@ pub(crate) fn list(runs: &[Run], as_json: bool) -> String {
 }
 
 fn document(run: &Run) -> Value {
-    let report = run.report.as_deref().and_then(Report::read);
-    let headline = report.as_ref().map(headline);
-    let good = report.as_ref().map(Report::is_good);
+    let came_to = run.report.as_deref().and_then(Headline::read);
+    let headline = came_to.as_ref().map(headline);
+    let good = came_to.as_ref().map(|run| run.is_good);
     json!({ "run": run.number, "began": run.began, "good": good, "headline": headline })
 }
 
 fn line(run: &Run) -> String {
-    let came_to = match run.report.as_deref().map(Report::read) {
-        Some(Some(report)) => headline(&report),
+    let came_to = match run.report.as_deref().map(Headline::read) {
+        Some(Some(came_to)) => headline(&came_to),
         Some(None) => "its report cannot be read by this Larder".to_owned(),
         None => "no report: under way, killed, or long ago".to_owned(),
     };

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use larder_fleet::{
     ledger::{FailureKind, Outcome},
-    night::{BuildPlan, Durations, End, HostReport, Report, Retry, Versions},
+    night::{BuildPlan, Durations, End, Headline, HostReport, Report, Retry, Versions},
 };
 use larder_formats::lock_file::InputChange;
 
@@ -107,25 +107,21 @@ pub fn kept(report: &Report) -> String {
     format!("{number} of {}{began}\n{}", report.flake, summary(report))
 }
 
-/// A report in a line.
-pub fn headline(report: &Report) -> String {
-    let failed: Vec<&str> = report.failed().map(|host| host.host.as_str()).collect();
-    let hosts = match &report.end {
-        End::Finished => format!(
-            "{} of {} good",
-            report.hosts.len() - failed.len(),
-            count(report.hosts.len(), "host")
-        ),
+/// A run in a line.
+pub fn headline(run: &Headline) -> String {
+    let Headline { end, hosts, failed, held, .. } = run;
+    let hosts = match end {
+        End::Finished => format!("{} of {} good", hosts - failed.len(), count(*hosts, "host")),
         End::Cancelled => "cancelled".to_owned(),
         End::Stopped { reason } => format!("stopped: {}", first_line(reason)),
         End::Failed { message } => format!("FAILED: {}", first_line(message)),
     };
     let mut parts = vec![hosts];
     if !failed.is_empty() {
-        parts.push(format!("failed: {}", few(failed.iter().copied())));
+        parts.push(format!("failed: {}", few(failed.iter().map(String::as_str))));
     }
-    if !report.held.is_empty() {
-        parts.push(format!("held: {}", few(report.held.iter().map(|held| held.input.as_str()))));
+    if !held.is_empty() {
+        parts.push(format!("held: {}", few(held.iter().map(String::as_str))));
     }
     parts.join("; ")
 }

@@ -5,7 +5,8 @@ use larder_cache::storage::Secret;
 use larder_fleet::notify::{Receiver, Sender, Wants, Way};
 
 use crate::{
-    config::{Address, Notify, NotifyWay},
+    clock,
+    config::{Address, Config, Notify, NotifyWay},
     keys,
     report::Error,
 };
@@ -42,14 +43,23 @@ fn url(address: &Address) -> Result<Secret, Error> {
 }
 
 /// What a receiver wants to hear.
-pub(crate) fn wants(notify: &Notify) -> Wants {
+pub(crate) fn wants(config: &Config, notify: &Notify) -> Wants {
+    let told = |after| SignedDuration::try_from(after).unwrap_or(SignedDuration::MAX);
     Wants {
         events: notify.events.clone(),
         digest: notify.digest,
         // Saturates: no run is ever so late.
-        overdue_after: SignedDuration::try_from(notify.overdue_after)
-            .unwrap_or(SignedDuration::MAX),
+        overdue_after: notify.overdue_after.map_or_else(|| overdue(config), told),
     }
+}
+
+/// After how long without the end of a run something is wrong: a day more than the schedules let pass. Of several, the one
+/// that comes most often says.
+fn overdue(config: &Config) -> SignedDuration {
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
+    let now = clock::now().to_zoned(clock::zone());
+    let pauses = config.schedules.iter().map(|it| it.schedule.at.longest_pause(&now));
+    pauses.min().unwrap_or_default().saturating_add(DAY).max(DAY * 3)
 }
 
 /// Who sends.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use larder_testkit::{Background, Nix, NixVersion, Program};
+use larder_testkit::{Background, BlackHole, Nix, NixVersion, Program};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -52,9 +52,18 @@ impl Scheduled {
 
     /// Makes as if a schedule had been done last long ago.
     fn miss(&self, name: &str, at: &str) {
-        let text = format!(
-            "{{\"version\":1,\"schedules\":{{\"{name}\":{{\"at\":\"{at}\",\"settled\":\"2020-01-01T00:00:00Z\"}}}}}}"
-        );
+        self.missed(&format!(
+            "\"{name}\":{{\"at\":\"{at}\",\"settled\":\"2020-01-01T00:00:00Z\"}}"
+        ));
+    }
+
+    fn missed_all_and_some(&self) {
+        let settled = "{\"at\":\"02:00\",\"settled\":\"2020-01-01T00:00:00Z\"}";
+        self.missed(&format!("\"all\":{settled},\"some\":{settled}"));
+    }
+
+    fn missed(&self, schedules: &str) {
+        let text = format!("{{\"version\":1,\"schedules\":{{{schedules}}}}}");
         fs::create_dir_all(self.state_dir()).unwrap();
         fs::write(self.state_dir().join("schedule.json"), text).unwrap();
     }
@@ -213,6 +222,66 @@ fn a_run_that_the_system_ends_is_resumed_and_one_that_dies_each_time_is_given_up
 }
 
 #[test]
+fn a_run_that_has_ended_and_is_only_told_is_not_done_again() {
+    let all = Scheduled::new(NIGHTLY);
+    let _ = all.fleet.set_hosts(&[("alpha", "exit 1;")]);
+    let telling = all.gate().join("telling");
+    all.also(&format!(
+        "[[notify]]\nname = \"slow\"\nkind = \"command\"\ntimeout = \"10m\"\n\
+         command = [\"sh\", \"-c\", \"echo > $1; exec sleep 600\", \"x\", {telling:?}]\n"
+    ));
+    all.miss("nightly", "02:00");
+    let mut serving = all.serve();
+    wait_until("the receiver is told", || telling.exists());
+    kill_process(all.runs()[0], Signal::TERM).unwrap();
+    let _ = serving.wait_for_line("the run of nightly has ended: some hosts failed");
+    assert_eq!(all.count(), 1);
+    assert!(!serving.output().contains("resumed"), "{}", serving.output());
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
+fn while_one_run_pushes_what_it_published_the_next_begins() {
+    let all = Scheduled::new(
+        "[[schedule]]\nname = \"all\"\nat = \"02:00\"\njitter = \"off\"\n\
+         [[schedule]]\nname = \"some\"\nat = \"02:00\"\njitter = \"off\"\nhosts = [\"beta\"]\n",
+    );
+    let _ = all.fleet.set_hosts(&[("alpha", WAIT), ("beta", "")]);
+    let mut by_hand = all.larder(&["build"]).spawn();
+    wait_until("it waits", || all.gate().join("waiting").exists());
+    all.missed_all_and_some();
+    let mut serving = all.serve();
+    let _ = serving.wait_for_line("a run is due, and waits for the one under way");
+    // The server, which has not read this, does not push; a run does.
+    let hole = BlackHole::new();
+    all.also(&format!(
+        "[[cache]]\nname = \"far\"\nurl = \"http://{}/\"\n[push]\nto = [\"far\"]\ntrusted-upstreams = []\n",
+        hole.address()
+    ));
+    all.open_gate();
+    assert_eq!(by_hand.wait(Duration::from_secs(60)), 0);
+    let _ = serving.wait_for_line("the run of some begins");
+    assert!(serving.output().contains("the run of all has ended: all is well"));
+    let of_all = |(_, command): &(i32, String)| command.contains("schedule run all");
+    assert!(all.processes().iter().any(of_all), "it still pushes: {}", all.log("all"));
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
+fn a_run_that_is_cancelled_twice_is_cancelled() {
+    let (all, mut serving) = Scheduled::halfway();
+    let run = all.runs()[0];
+    // The second ends it at once.
+    while kill_process(run, Signal::INT).is_ok() {
+        sleep(Duration::from_millis(1));
+    }
+    let _ = serving.wait_for_line("the run of nightly has ended: cancelled");
+    assert!(!serving.output().contains("resumed"), "{}", serving.output());
+    assert_eq!(all.count(), 1);
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
 fn a_run_that_is_cancelled_ends_is_not_resumed_and_keeps_what_was_built() {
     let (all, mut serving) = Scheduled::halfway();
     let cancelled = all.build(&["--cancel"]).success();
@@ -271,16 +340,57 @@ fn a_run_that_is_due_waits_for_another_and_begins_after_it() {
 }
 
 #[test]
+fn a_run_that_is_due_waits_for_a_configuration_that_can_be_read() {
+    let all = Scheduled::new(NIGHTLY);
+    let _ = all.fleet.set_hosts(&[("alpha", WAIT)]);
+    let mut by_hand = all.larder(&["build"]).spawn();
+    wait_until("it waits", || all.gate().join("waiting").exists());
+    all.miss("nightly", "02:00");
+    let mut serving = all.serve();
+    let _ = serving.wait_for_line("a run is due, and waits for the one under way");
+    let good = fs::read_to_string(all.config()).unwrap();
+    all.also("[[schedule]]\nname = 7\n");
+    all.open_gate();
+    assert_eq!(by_hand.wait(Duration::from_secs(60)), 0);
+    let _ = serving.wait_for_line("a run is due, and waits until it can be configured");
+    assert_eq!((all.runs(), all.count()), (Vec::new(), 1));
+    // A schedule that is no longer there is not begun again and again.
+    fs::write(all.config(), good.replace("nightly", "weekly")).unwrap();
+    let _ = serving.wait_for_line("the run of nightly has ended: ");
+    assert!(!serving.output().contains("resumed"), "{}", serving.output());
+    assert!(all.log("nightly").contains("there is no schedule nightly"), "{}", all.log("nightly"));
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
+fn a_run_that_cannot_be_started_is_as_if_it_had_not_been_tried() {
+    let all = Scheduled::new(NIGHTLY);
+    let folder = all.state_dir().join("schedule");
+    fs::create_dir_all(folder.join("nightly.previous.log")).unwrap();
+    fs::write(folder.join("nightly.log"), "the run before").unwrap();
+    all.miss("nightly", "02:00");
+    let mut serving = all.serve();
+    let _ = serving.wait_for_line("the schedules: cannot lock");
+    let memory = fs::read_to_string(all.state_dir().join("schedule.json")).unwrap();
+    let memory: Value = serde_json::from_str(&memory).unwrap();
+    let nightly = &memory["schedules"]["nightly"];
+    assert_eq!(nightly["settled"], "2020-01-01T00:00:00Z", "{nightly}");
+    assert_eq!(nightly["run"], Value::Null);
+    assert_eq!(serving.stop(), 0);
+    fs::remove_dir(folder.join("nightly.previous.log")).unwrap();
+    let mut serving = all.serve();
+    let _ = serving.wait_for_line("the run of nightly begins");
+    let _ = serving.wait_for_line("the run of nightly has ended: all is well");
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
 fn each_schedule_builds_its_hosts_and_one_after_the_other() {
     let all = Scheduled::new(
         "[[schedule]]\nname = \"all\"\nat = \"02:00\"\njitter = \"off\"\nexcept = [\"gamma\", \"unknown\"]\n\
          [[schedule]]\nname = \"some\"\nat = \"02:00\"\njitter = \"off\"\nhosts = [\"beta\"]\n",
     );
-    let text = "{\"version\":1,\"schedules\":{\
-        \"all\":{\"at\":\"02:00\",\"settled\":\"2020-01-01T00:00:00Z\"},\
-        \"some\":{\"at\":\"02:00\",\"settled\":\"2020-01-01T00:00:00Z\"}}}";
-    fs::create_dir_all(all.state_dir()).unwrap();
-    fs::write(all.state_dir().join("schedule.json"), text).unwrap();
+    all.missed_all_and_some();
     let mut serving = all.serve();
     let _ = serving.wait_for_line("the run of some has ended: all is well");
     assert!(serving.output().contains("the run of all has ended: all is well"), "the first first");
@@ -289,6 +399,23 @@ fn each_schedule_builds_its_hosts_and_one_after_the_other() {
     assert!(all.log("some").contains("beta") && !all.log("some").contains("alpha"));
     assert_eq!(all.rev("gamma"), None);
     assert_eq!(serving.stop(), 0);
+}
+
+#[test]
+fn the_lock_goes_home_by_a_schedule_of_all_hosts_and_not_by_one_of_some() {
+    let home = |schedules: &str| {
+        let all = Scheduled::new(&format!("push-lock-to = \"review\"\n{NIGHTLY}{schedules}"));
+        all.fleet.lock(&all.store);
+        let _ = all.fleet.move_nixpkgs("2");
+        let _ = all.larder(&["schedule", "run", "nightly"]).run().success();
+        let report = all.larder(&["report", "--json"]).run().success();
+        let report: Value = serde_json::from_str(&report.stdout).unwrap();
+        assert_eq!(report["schedule"], "nightly");
+        (report["whole"].clone(), report["lock"]["home"].clone())
+    };
+    assert_eq!(home(""), (true.into(), "pushed".into()));
+    let noon = "[[schedule]]\nname = \"noon\"\nat = \"12:00\"\nhosts = [\"gamma\"]\n";
+    assert_eq!(home(noon), (false.into(), "not-pushed".into()));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use larder_testkit::{
     Finished, Machine, Network, Nix, NixVersion, Program, Systemd, nix::workspace_root,
+    scratch::scratch,
 };
 
 /// Where the machine has the program.
@@ -65,7 +66,8 @@ impl Installed {
 fn units() -> Vec<PathBuf> {
     let files = fs::read_dir(workspace_root().join("packaging")).unwrap();
     let files = files.map(|file| file.unwrap().path());
-    files.filter(|file| file.extension().is_some()).collect()
+    let is_unit = |file: &PathBuf| file.extension().is_some_and(|ending| ending != "conf");
+    files.filter(is_unit).collect()
 }
 
 fn expression(name: &str) -> String {
@@ -81,9 +83,18 @@ const SERVER: &str = "[serve]\nlisten = [\"127.0.0.1:5000\"]\n\
 #[test]
 #[ignore = "needs systemd: ./dev units"]
 fn systemd_understands_every_line_of_them() {
-    for unit in units() {
+    // The drop-in beside its unit, as systemd looks for it.
+    let dir = scratch("units");
+    let packaging = workspace_root().join("packaging");
+    let (unit, drop_in) = (dir.path().join("larder.service"), dir.path().join("larder.service.d"));
+    fs::copy(packaging.join("larder.service"), &unit).unwrap();
+    fs::create_dir(&drop_in).unwrap();
+    fs::copy(packaging.join("larder-builds.conf"), drop_in.join("builds.conf")).unwrap();
+    for unit in units().into_iter().chain([unit]) {
         let told = Program::new("systemd-analyze").arg("verify").arg(&unit).run().success();
-        assert_eq!(told.stderr.lines().find(|line| line.contains("larder")), None, "{told}");
+        // Which systemd knows since its version 254.
+        let odd = |line: &&str| line.contains("larder") && !line.contains("'DelegateSubgroup'");
+        assert_eq!(told.stderr.lines().find(odd), None, "{told}");
     }
 }
 
@@ -165,14 +176,15 @@ fn what_is_handed_in_is_pushed_and_the_collection_of_the_night_may_run() {
     assert_ne!(all.systemd.property("larder-gc.timer", "NextElapseUSecRealtime"), "");
 }
 
-/// A host that waits, and tells of that.
+/// A host that waits, and tells of that. Before that it writes a file where Nix builds, and afterwards reads it; and it
+/// is built as one for 32 bits would be.
 const FLEET: &str = r#"{
   outputs = _: {
     nixosConfigurations.box.config.system.build.toplevel = derivation {
       name = "nixos-system";
       system = "@system@";
       builder = "/bin/sh";
-      args = [ "-euc" "echo > /var/lib/waiting; while [ ! -e /var/lib/open ]; do /bin/sleep 0.1; done; echo box > $out" ];
+      args = [ "-euc" "echo box > /tmp/file; echo > /var/lib/waiting; while [ ! -e /var/lib/open ]; do /bin/sleep 0.1; done; /usr/bin/setarch linux32 /bin/cat /tmp/file > $out" ];
     };
   };
 }
@@ -220,4 +232,24 @@ fn a_run_goes_on_while_the_server_that_began_it_is_restarted() {
     assert!(!journal().contains("resumed"), "{}", journal());
     let listed = all.larder(&["schedule"]).success();
     assert!(listed.stdout.contains(": all is well"), "{listed}");
+    // Anybody may ask.
+    let mode = all.machine.run(&["stat", "--format=%a", "/var/lib/larder/schedule"]).success();
+    assert_eq!(mode.text(), "755");
+    for (name, value) in [
+        ("SystemCallArchitectures", ""),
+        ("RestrictAddressFamilies", "~"),
+        ("RestrictRealtime", "no"),
+        ("ProtectClock", "no"),
+        ("Delegate", "yes"),
+    ] {
+        assert_eq!(all.systemd.property("larder", name), value, "{name}");
+    }
+}
+
+#[test]
+fn the_guide_shows_the_drop_in_as_it_is() {
+    let read = |path: &str| fs::read_to_string(workspace_root().join(path)).unwrap();
+    let (drop_in, guide) = (read("packaging/larder-builds.conf"), read("docs/nights.md"));
+    let (_, lines) = drop_in.split_once('\n').unwrap();
+    assert!(guide.contains(&format!("```ini\n{lines}```")), "docs/nights.md shows another");
 }

@@ -84,6 +84,43 @@ fn what_an_evaluation_says_is_another_reason_only_if_its_words_are_others() {
 }
 
 #[test]
+fn the_error_counts_and_not_what_nix_writes_behind_it() {
+    let night = |error: &str, behind: &str| {
+        let message = format!("error:\n  … while calling `seq'\n  error: {error}\n{behind}");
+        report(&[("pc", Outcome::EvaluationFailed { message })])
+    };
+    let excerpt =
+        "  at /nix/store/x-source/x.nix:2:3:\n     1| {\n     2|   a = b;\n      |       ^\n";
+    let hint = "(use '--show-trace' to show detailed location information)\n";
+    for behind in [excerpt, hint] {
+        let nights = ["undefined variable 'b'", "undefined variable 'b'", "attribute 'c' missing"];
+        let told = tell(&nights.map(|error| night(error, behind)));
+        assert_eq!(kinds(&told), [vec![EventKind::Failure], vec![], vec![EventKind::Failure]]);
+    }
+}
+
+#[test]
+fn a_build_that_fails_without_a_derivation_is_known_by_its_words() {
+    let without = |message: &str| Outcome::BuildFailed {
+        failures: Vec::new(),
+        message: message.to_owned(),
+        kind: FailureKind::Itself,
+    };
+    let nights = [
+        without("error: no room"),
+        without("error: no room"),
+        without("error: no rights"),
+        failing("one"),
+    ];
+    let nights = nights.map(|outcome| report(&[("pc", outcome)]));
+    let failure = || vec![EventKind::Failure];
+    assert_eq!(kinds(&tell(&nights)), [failure(), vec![], failure(), failure()]);
+    let nights = [failing("one"), without(""), failing("one")];
+    let nights = nights.map(|outcome| report(&[("pc", outcome)]));
+    assert_eq!(kinds(&tell(&nights)), [failure(), vec![], vec![]], "it was known");
+}
+
+#[test]
 fn of_several_failures_those_that_are_new_are_told_and_not_that_some_are_mended() {
     let night = |packages: &[&str]| {
         let failures = packages.iter().flat_map(|package| match failing(package) {
@@ -119,6 +156,24 @@ fn a_hold_ends_only_by_a_whole_run_that_tried_an_update() {
 }
 
 #[test]
+fn that_runs_of_one_schedule_fail_is_told_once_whatever_others_do_meanwhile() {
+    let run = |schedule: &str, end: End| {
+        let schedule = Some(schedule.to_owned());
+        Report { schedule, end, ..report(&[]) }
+    };
+    let late = || End::Stopped { reason: "it is too late".to_owned() };
+    let told = tell(&[
+        run("nightly", late()),
+        run("noon", End::Finished),
+        run("nightly", late()),
+        run("noon", End::Finished),
+        run("nightly", End::Finished),
+    ]);
+    let (failure, recovery) = (EventKind::Failure, EventKind::Recovery);
+    assert_eq!(kinds(&told), [vec![failure], vec![], vec![], vec![], vec![recovery]]);
+}
+
+#[test]
 fn that_no_run_ends_is_told_once_and_over_with_the_next_end() {
     let mut said = Said::default();
     let last_end = Some(time("2026-01-01T03:00:00Z"));
@@ -139,6 +194,20 @@ fn that_no_run_ends_is_told_once_and_over_with_the_next_end() {
     let now = "2026-01-05T03:03:00Z";
     assert_eq!(ask(now, Some(&Report::default()), Some(time(now))), [Event::Resumed]);
     assert_eq!(ask("2026-01-05T03:04:00Z", None, None), [], "before any run nothing is late");
+}
+
+#[test]
+fn a_run_that_has_just_ended_is_known_though_the_ledger_could_not_keep_it() {
+    let (stale, now) = (Some(time("2026-01-01T03:00:00Z")), time("2026-01-09T03:00:00Z"));
+    let ended = Report::default();
+    let standing = Standing { report: Some(&ended), last_end: stale, now };
+    let step = decide(&Said::default(), standing, &wants()).unwrap();
+    assert_eq!(step.events, []);
+    let later = Standing { report: None, last_end: stale, now: now + HOUR };
+    assert_eq!(decide(&step.after, later, &wants()), None);
+    let much_later = Standing { now: now + HOUR * 73, ..later };
+    let told = decide(&step.after, much_later, &wants()).unwrap().events;
+    assert_eq!(told, [Event::Overdue { since: now }]);
 }
 
 #[test]
@@ -165,58 +234,77 @@ fn a_digest_comes_with_the_first_run_of_another_day_or_without_one_a_while_later
     assert!(!ask("2026-01-03T07:00:00Z", true));
 }
 
-const HOSTS: [&str; 3] = ["pc", "nuc", "hp"];
+/// The schedules, each with its hosts and the input that only they take. Runs by hand are of all of them.
+const PARTS: [(&str, &[&str], &str); 2] =
+    [("nightly", &["pc", "nuc"], "theme"), ("noon", &["hp"], "games")];
 
-/// One night: how each host did (absent from the run, good, or failing at a package), what is held, how it ended.
-type Night = ([u8; 3], BTreeSet<u8>, u8);
+/// One run: of which part (or by hand), how each host did (good, or failing at a package), whether the input of
+/// each part is to be held, how it ended.
+type Night = (usize, [u8; 3], [bool; 2], u8);
 
 fn nights() -> impl Strategy<Value = Vec<Night>> {
-    let held = proptest::collection::btree_set(0..2_u8, 0..=2);
-    proptest::collection::vec((proptest::array::uniform3(0..4_u8), held, 0..6_u8), 1..30)
+    let outcomes = proptest::array::uniform3(1..4_u8);
+    let holds = proptest::array::uniform2(proptest::bool::ANY);
+    proptest::collection::vec((0..3_usize, outcomes, holds, 0..7_u8), 1..30)
 }
 
-fn of((hosts, inputs, end): &Night) -> Report {
-    let outcome = |how: u8| match how {
-        1 => Some(Outcome::Built),
-        2 => Some(failing("one")),
-        3 => Some(failing("other")),
-        _ => None,
-    };
-    let hosts: Vec<(&str, Outcome)> =
-        HOSTS.iter().zip(hosts).filter_map(|(host, how)| Some((*host, outcome(*how)?))).collect();
+/// How the world is: of whom or what something is wrong, and what.
+type World = BTreeMap<String, String>;
+
+/// What becomes of the world, and the report that a run makes of it.
+fn of((part, hosts, holds, end): &Night, world: &mut World) -> Report {
+    let parts: Vec<usize> =
+        (0..PARTS.len()).filter(|it| part == it || *part >= PARTS.len()).collect();
+    let schedule = PARTS.get(*part).map(|(name, _, _)| (*name).to_owned());
+    let run = format!("run of {schedule:?}");
+    let base = Report { schedule, update: true, ..Report::default() };
     match end {
-        0 => Report { end: End::Failed { message: "no flake".to_owned() }, ..Report::default() },
-        1 => Report { end: End::Cancelled, ..Report::default() },
-        _ => {
-            let since = "2026-01-01T03:00:00Z";
-            let held = inputs.iter().map(|input| held(&format!("input-{input}"), since)).collect();
-            Report { held, ..report(&hosts) }
+        0 => {
+            world.insert(run, "fails".to_owned());
+            return Report { end: End::Failed { message: "no flake".to_owned() }, ..base };
+        }
+        1 => return Report { end: End::Cancelled, ..base },
+        2 => drop(world.insert(run, "fails".to_owned())),
+        _ => drop(world.remove(&run)),
+    }
+    let mut outcomes = Vec::new();
+    let hosts_of = parts.iter().flat_map(|part| PARTS[*part].1);
+    for (host, how) in hosts_of.zip(hosts) {
+        outcomes.push((
+            *host,
+            match how {
+                1 => {
+                    world.remove(*host);
+                    Outcome::Built
+                }
+                how => {
+                    let package = ["one", "other"][usize::from(*how) - 2];
+                    world.insert((*host).to_owned(), package.to_owned());
+                    failing(package)
+                }
+            },
+        ));
+    }
+    let end =
+        if *end == 2 { End::Stopped { reason: "too late".to_owned() } } else { End::Finished };
+    for part in parts.into_iter().filter(|_| end == End::Finished) {
+        match holds[part] {
+            true => drop(world.insert(PARTS[part].2.to_owned(), "held".to_owned())),
+            false => drop(world.remove(PARTS[part].2)),
         }
     }
+    // A run carries on what is held for hosts that took no part in it.
+    let inputs =
+        PARTS.iter().map(|(_, _, input)| input).filter(|input| world.contains_key(**input));
+    let held = inputs.map(|input| held(input, "2026-01-01T03:00:00Z")).collect();
+    Report { schedule: base.schedule, end, held, ..report(&outcomes) }
 }
 
-/// What is so, told by its name: for each subject, its last known state.
-fn states(report: &Report, known: &mut BTreeMap<String, String>) {
-    match &report.end {
-        End::Failed { .. } => drop(known.insert("run".to_owned(), "fails".to_owned())),
-        End::Finished => {
-            known.remove("run");
-            known.retain(|subject, _| !subject.starts_with("input-"));
-            for held in &report.held {
-                known.insert(held.input.clone(), "held".to_owned());
-            }
-        }
-        _ => {}
-    }
-    for host in &report.hosts {
-        match &host.outcome {
-            Some(Outcome::BuildFailed { failures, .. }) => {
-                known.insert(host.host.to_string(), failures[0].derivation.clone());
-            }
-            Some(_) => drop(known.remove(host.host.as_str())),
-            None => {}
-        }
-    }
+/// The reports of these runs, and how the world is after each.
+fn retold(nights: &[Night]) -> (Vec<Report>, Vec<World>) {
+    let mut world = World::new();
+    let retell = |night| (of(night, &mut world), world.clone());
+    nights.iter().map(retell).unzip()
 }
 
 /// Whom an event is about, and whether it says that something is wrong.
@@ -224,8 +312,8 @@ fn subject(event: &Event) -> (String, bool) {
     match event {
         Event::HostFailed(failed) => (failed.host.clone(), true),
         Event::HostRecovered { host, .. } => (host.clone(), false),
-        Event::RunFailed { .. } => ("run".to_owned(), true),
-        Event::RunRecovered => ("run".to_owned(), false),
+        Event::RunFailed { schedule, .. } => (format!("run of {schedule:?}"), true),
+        Event::RunRecovered { schedule } => (format!("run of {schedule:?}"), false),
         Event::InputHeld { input, .. } => (input.clone(), true),
         Event::HoldEnded { input } => (input.clone(), false),
         other => panic!("{other:?}: no time passes here"),
@@ -235,11 +323,9 @@ fn subject(event: &Event) -> (String, bool) {
 proptest! {
     #[test]
     fn each_change_is_told_once_and_no_state_twice_in_a_row(nights in nights()) {
-        let mut known = BTreeMap::new();
-        let reports: Vec<Report> = nights.iter().map(of).collect();
-        for (report, told) in reports.iter().zip(tell(&reports)) {
-            let before = known.clone();
-            states(report, &mut known);
+        let mut before = World::new();
+        let (reports, worlds) = retold(&nights);
+        for (told, known) in tell(&reports).into_iter().zip(worlds) {
             let subjects: BTreeSet<&String> = before.keys().chain(known.keys()).collect();
             let changed: BTreeMap<String, bool> = subjects
                 .into_iter()
@@ -248,6 +334,7 @@ proptest! {
                 .collect();
             prop_assert_eq!(told.len(), changed.len(), "{:?}", told);
             prop_assert_eq!(told.iter().map(subject).collect::<BTreeMap<_, _>>(), changed);
+            before = known;
         }
     }
 
@@ -256,7 +343,7 @@ proptest! {
         nights in nights(),
         wanted in proptest::sample::subsequence(EventKind::ALL.to_vec(), 0..=5),
     ) {
-        let reports: Vec<Report> = nights.iter().map(of).collect();
+        let (reports, _) = retold(&nights);
         let all = tell(&reports);
         let mut said = Said::default();
         let fewer = Wants { events: wanted.iter().copied().collect(), ..wants() };

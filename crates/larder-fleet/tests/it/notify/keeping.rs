@@ -1,13 +1,14 @@
 //! What waits to be sent, whatever happens between writing and sending.
 
-use std::{fs, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, ffi::OsString, fs, path::Path, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use larder_cache::storage::Secret;
 use larder_fleet::{
     ledger::Outcome,
+    lock::Lock,
     night::Report,
-    notify::{Outbox, Receiver, Sender, Standing, Way},
+    notify::{Digest, Outbox, Receiver, Sender, Standing, Wants, Way},
 };
 use larder_nix::command::CancellationToken;
 use larder_testkit::scratch::scratch;
@@ -41,12 +42,12 @@ async fn what_grew_too_old_is_dropped_and_what_still_holds_of_it_is_told_again()
     let outbox = Outbox::new(dir.path(), "test");
     let night = report(&[("pc", failing("one"))]);
     let long_ago = noon() - SignedDuration::from_hours(8 * 24);
-    assert!(outbox.add(&wants(), at(long_ago, &night), None).unwrap());
-    assert!(!outbox.add(&wants(), at(noon(), &night), None).unwrap(), "it waits already");
+    assert!(outbox.add(&wants(), at(long_ago, &night), || None).unwrap());
+    assert!(!outbox.add(&wants(), at(noon(), &night), || None).unwrap(), "it waits already");
     let (sender, cancel) = (sender(), CancellationToken::new());
     let delivery = outbox.deliver(&receiver("exit 1"), &sender, noon, &cancel).await.unwrap();
     assert_eq!((delivery.dropped, delivery.sent), (1, 0));
-    assert!(outbox.add(&wants(), at(noon(), &night), None).unwrap());
+    assert!(outbox.add(&wants(), at(noon(), &night), || None).unwrap());
     let file = dir.path().join("told");
     let taking = receiver(&format!("cat > {}", file.display()));
     let delivery = outbox.deliver(&taking, &sender, noon, &cancel).await.unwrap();
@@ -59,7 +60,7 @@ async fn the_pauses_grow_and_end_with_success() {
     let dir = scratch("outbox");
     let outbox = Outbox::new(dir.path(), "test");
     let night = report(&[("pc", failing("one"))]);
-    let _ = outbox.add(&wants(), at(noon(), &night), None).unwrap();
+    let _ = outbox.add(&wants(), at(noon(), &night), || None).unwrap();
     let (sender, cancel) = (sender(), CancellationToken::new());
     let busy = receiver("echo busy >&2; exit 75");
     let mut pauses = Vec::new();
@@ -79,51 +80,136 @@ async fn the_pauses_grow_and_end_with_success() {
     assert_eq!((waiting, trouble), (0, None));
 }
 
+/// Every file of an outbox.
+fn files(folder: &Path) -> BTreeMap<OsString, Vec<u8>> {
+    let Ok(entries) = fs::read_dir(folder) else { return BTreeMap::new() };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.map(|path| (path.file_name().unwrap().to_owned(), fs::read(path).unwrap())).collect()
+}
+
+fn restore(folder: &Path, files: &BTreeMap<OsString, Vec<u8>>) {
+    let _ = fs::remove_dir_all(folder);
+    fs::create_dir_all(folder).unwrap();
+    files.iter().for_each(|(name, text)| fs::write(folder.join(name), text).unwrap());
+}
+
 #[tokio::test]
 async fn a_crash_between_any_two_steps_of_a_delivery_loses_nothing() {
     let dir = scratch("outbox");
     let outbox = Outbox::new(dir.path(), "test");
-    let folder = dir.path().join("notices/test");
+    let (folder, copy) = (dir.path().join("notices/test"), dir.path().join("copy"));
     let (bad, good) = (report(&[("pc", failing("one"))]), report(&[("pc", Outcome::Built)]));
-    let _ = outbox.add(&wants(), at(noon(), &bad), None).unwrap();
-    let first = folder.join("0000000001.json");
-    let copy = fs::read(&first).unwrap();
-    let file = dir.path().join("told");
-    let taking = receiver(&format!("cat >> {}", file.display()));
+    let _ = outbox.add(&wants(), at(noon(), &bad), || None).unwrap();
+    let written = files(&folder);
+    let told = dir.path().join("told");
+    let copying =
+        format!("cp -r {} {}; cat >> {}", folder.display(), copy.display(), told.display());
     let (sender, cancel) = (sender(), CancellationToken::new());
-    let _ = outbox.deliver(&taking, &sender, noon, &cancel).await.unwrap();
-    // Killed after `sent.json` was written, before the file was removed.
-    fs::write(&first, copy).unwrap();
-    assert!(!outbox.add(&wants(), at(noon(), &bad), None).unwrap());
-    assert!(outbox.add(&wants(), at(noon(), &good), None).unwrap());
-    // Killed while a file was being made.
-    fs::write(folder.join(".new-xyz"), "{").unwrap();
+    let _ = outbox.deliver(&receiver(&copying), &sender, noon, &cancel).await.unwrap();
+    let (sending, sent) = (files(&copy), files(&folder));
+    let message = OsString::from("0000000001.json");
+    assert!(sending.contains_key(&message) && !sent.contains_key(&message));
+    let mut noted = sent.clone();
+    noted.insert(message.clone(), written[&message].clone());
+    // Killed before it was sent; while it was, or before that was noted; before its file was removed; afterwards.
+    for (killed, again) in [(written, 1), (sending, 1), (noted, 0), (sent, 0)] {
+        restore(&folder, &killed);
+        fs::write(&told, "").unwrap();
+        // Killed while a file was being made.
+        fs::write(folder.join(".new-xyz"), "{").unwrap();
+        assert!(!outbox.add(&wants(), at(noon(), &bad), || None).unwrap(), "it was said");
+        assert!(outbox.add(&wants(), at(noon(), &good), || None).unwrap());
+        let taking = receiver(&format!("cat >> {}", told.display()));
+        let delivery = outbox.deliver(&taking, &sender, noon, &cancel).await.unwrap();
+        assert_eq!((delivery.sent, delivery.waiting), (1 + again, 0));
+        let told = fs::read_to_string(&told).unwrap();
+        assert_eq!(told.matches("pc does not build").count(), again, "{told}");
+        assert_eq!(told.matches("pc is good again").count(), 2, "in title and text: {told}");
+    }
+}
+
+#[test]
+fn the_last_report_is_asked_for_only_where_a_digest_is_due() {
+    let dir = scratch("outbox");
+    let outbox = Outbox::new(dir.path(), "test");
+    let daily = Wants { digest: Digest::Daily, ..wants() };
+    let night = report(&[("pc", Outcome::Built)]);
+    let asked = Cell::new(0);
+    let last = || {
+        asked.set(asked.get() + 1);
+        Some(night.clone())
+    };
+    assert!(outbox.add(&daily, at(noon(), &night), last).unwrap());
+    for hour in 1..30 {
+        let now = noon() + SignedDuration::from_hours(hour);
+        let standing = Standing { report: None, last_end: Some(noon()), now };
+        assert_eq!(outbox.add(&daily, standing, last).unwrap(), hour == 27);
+    }
+    assert_eq!(asked.get(), 2);
+}
+
+#[tokio::test]
+async fn what_is_no_message_is_set_aside_and_what_was_sent_is_not_taken_for_nothing() {
+    let dir = scratch("outbox");
+    let outbox = Outbox::new(dir.path(), "test");
+    let folder = dir.path().join("notices/test");
+    let bad = report(&[("pc", failing("one"))]);
+    let _ = outbox.add(&wants(), at(noon(), &bad), || None).unwrap();
     // Somebody's own, or a disk's work.
     fs::write(folder.join("7.json"), "not JSON").unwrap();
-    let delivery = outbox.deliver(&taking, &sender, noon, &cancel).await.unwrap();
-    assert_eq!(delivery.sent, 1);
-    let told = fs::read_to_string(&file).unwrap();
-    assert_eq!(told.matches("pc does not build").count(), 1, "{told}");
-    assert_eq!(told.matches("pc is good again").count(), 2, "in title and text: {told}");
+    let (sender, cancel) = (sender(), CancellationToken::new());
+    let _ = outbox.deliver(&receiver("cat"), &sender, noon, &cancel).await.unwrap();
+    assert!(!folder.join("7.json").exists());
+    assert_eq!(fs::read_to_string(folder.join("7.json.broken")).unwrap(), "not JSON");
+    // What cannot be read, as by an error of the disk, is not nothing.
+    fs::rename(folder.join("sent.json"), folder.join("kept")).unwrap();
+    fs::create_dir(folder.join("sent.json")).unwrap();
+    assert!(outbox.add(&wants(), at(noon(), &bad), || None).is_err());
+    fs::remove_dir(folder.join("sent.json")).unwrap();
+    fs::rename(folder.join("kept"), folder.join("sent.json")).unwrap();
+    assert!(!outbox.add(&wants(), at(noon(), &bad), || None).unwrap());
+    // What is there and cannot be understood is told again rather than never.
+    fs::write(folder.join("sent.json"), "not JSON").unwrap();
+    assert!(outbox.add(&wants(), at(noon(), &bad), || None).unwrap());
+    assert!(folder.join("sent.json.broken").exists());
 }
 
 #[tokio::test]
 async fn no_more_than_so_many_wait_and_then_the_difference_to_what_was_sent() {
     let dir = scratch("outbox");
     let outbox = Outbox::new(dir.path(), "test");
+    let folder = dir.path().join("notices/test");
     let (bad, good) = (report(&[("pc", failing("one"))]), report(&[("pc", Outcome::Built)]));
-    for night in 0..205 {
-        let night = if night % 2 == 0 { &bad } else { &good };
-        let _ = outbox.add(&wants(), at(noon(), night), None).unwrap();
-        assert!(outbox.state().unwrap().0 <= 100);
-    }
+    let mut most = 0;
+    let mut add = |night: u32| {
+        let night = if night.is_multiple_of(2) { &bad } else { &good };
+        let added = outbox.add(&wants(), at(noon(), night), || None).unwrap();
+        most = most.max(outbox.state().unwrap().0);
+        added
+    };
+    assert!((0..203).all(&mut add));
+    // While one of them is being sent, none is dropped.
+    let sending = Lock::take(&folder.join("sending.lock"), noon()).unwrap();
+    assert!((203..301).all(&mut add));
+    drop(sending);
+    assert!(add(302));
+    assert_eq!(most, 101);
+    // Whoever was sending one of those that are gone does not take one of these for it.
+    assert!(folder.join("0000000302.json").exists() && !folder.join("0000000301.json").exists());
+    let told = dir.path().join("told");
+    let taking = receiver(&format!("cat >> {}", told.display()));
+    let (sender, cancel) = (sender(), CancellationToken::new());
+    let delivery = outbox.deliver(&taking, &sender, noon, &cancel).await.unwrap();
+    assert_eq!((delivery.sent, delivery.waiting), (1, 0));
+    let told = fs::read_to_string(&told).unwrap();
+    assert!(told.contains("pc does not build: one") && !told.contains("again"), "{told}");
 }
 
 #[tokio::test]
 async fn a_program_that_does_not_end_is_ended() {
     let dir = scratch("outbox");
     let outbox = Outbox::new(dir.path(), "test");
-    let _ = outbox.add(&wants(), at(noon(), &report(&[("pc", failing("one"))])), None).unwrap();
+    let _ = outbox.add(&wants(), at(noon(), &report(&[("pc", failing("one"))])), || None).unwrap();
     let file = dir.path().join("alive");
     let script = format!("while :; do : > {}; sleep 0.01; done", file.display());
     let endless = Receiver { timeout: Duration::from_millis(300), ..receiver(&script) };

@@ -12,7 +12,7 @@ use larder_fleet::{
 use crate::samples::time;
 
 fn message() -> Message {
-    let line = "<!channel> @everyone ```\u{1b}]0;x\u{7} & \u{202e}main.c:42: error";
+    let line = "<!channel> @everyone @room ```\u{1b}]0;x\u{7} & \u{202e}main.c:42: error";
     let failures = vec![Failure {
         derivation: format!("{}-broken-1.0.drv", "0".repeat(32)),
         last_lines: vec!["compiling".to_owned(), line.to_owned()],

@@ -112,7 +112,9 @@ pub(super) const KEYS: &[Key] = &[
         section: Section::Notify,
         name: "overdue-after",
         kind: "duration, for example `12h`, `30d`, `2w`",
-        fallback: Fallback::Value("\"3d\""),
+        fallback: Fallback::Described(
+            "three days, or a day more than the `[[schedule]]` that comes most often lets pass",
+        ),
         meaning: "For how long no run may come to its end before it is told of that. `larder serve` looks, and each run.",
         example: "\"36h\"",
         start: None,

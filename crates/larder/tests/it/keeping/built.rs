@@ -126,8 +126,11 @@ fn killed_at_any_moment_a_look_ends_nothing_early_and_the_next_needs_no_repair()
     assert!(listed.stdout.contains("built here: 300 paths are kept, the first until"), "{listed}");
     // The same where all of them have ended.
     let record = builder.store.work_dir().join("state/built.sqlite");
-    let ended = larder_testkit::Program::new("sqlite3").arg(record);
-    let _ = ended.arg("update leases set until = 1").run().success();
+    let sql = |text: &str| {
+        let asked = larder_testkit::Program::new("sqlite3").arg(&record).arg(text).run();
+        asked.success().text().to_owned()
+    };
+    let now = sql("update leases set until = 1; select strftime('%s', 'now') * 1000");
     for round in 0..12 {
         let program = builder.store.program(env!("CARGO_BIN_EXE_larder"));
         let program = program.env("LARDER_CONFIG", builder.config()).args(["pin", "prune"]);
@@ -136,10 +139,16 @@ fn killed_at_any_moment_a_look_ends_nothing_early_and_the_next_needs_no_repair()
         look.kill();
     }
     let _ = builder.larder(&["pin", "prune"]).success();
-    let left = fs::read_dir(builder.roots()).unwrap().count();
-    let listed = builder.larder(&["pin", "list"]).success();
-    let whole = left == 0 || listed.stdout.contains(&format!("built here: {left} path"));
-    assert!(whole, "what a kill left has a whole lease: {listed}");
+    let mut left: Vec<String> = fs::read_dir(builder.roots())
+        .unwrap()
+        .map(|root| root.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    let hour = 60 * 60 * 1000;
+    let whole =
+        sql(&format!("select path from leases where until >= {now} + {hour} order by path"));
+    assert_eq!(whole.lines().collect::<Vec<_>>(), left, "what a kill left has a whole lease");
+    assert_eq!(sql("select count(*) from leases"), left.len().to_string(), "and nothing else");
 }
 
 #[test]

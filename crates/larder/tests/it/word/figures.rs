@@ -66,5 +66,11 @@ fn the_age_of_each_hosts_last_good_revision_is_told_as_runs_come_and_go() {
     let _ = wait_for(&mut serving, &address, "larder_notices_waiting{receiver=\"hook\"}", |it| {
         it == 1.0
     });
+    // A good run of one host says nothing of all.
+    let whole = "larder_run_last_good_timestamp_seconds";
+    let before = (value(&page, whole), value(&page, &good("beta")).unwrap());
+    let _ = server.build(&["beta"]).success();
+    let page = wait_for(&mut serving, &address, &good("beta"), |time| time > before.1);
+    assert_eq!(value(&page, whole), before.0);
     assert_eq!(serving.stop(), 0);
 }

@@ -2,7 +2,12 @@
 
 use std::fs;
 
-use larder_testkit::NixVersion;
+use jiff::{SignedDuration, Timestamp};
+use larder_fleet::{
+    ledger::Ledger,
+    night::{Report, ledger_file},
+};
+use larder_testkit::{Finished, NixVersion, Program};
 use serde_json::Value;
 
 use super::{
@@ -114,6 +119,52 @@ fn a_run_that_comes_to_no_host_is_told_and_so_is_its_recovery() {
 }
 
 #[test]
+fn a_run_that_cannot_even_begin_is_told_too() {
+    let (server, _fleet) = fleet();
+    let receiver = Receiver::that_takes_all();
+    server.also(&webhook(&receiver));
+    let _ = server.build(&[]).success();
+    let (key, away) = (server.fleet_key(), server.fleet_key().with_extension("away"));
+    let ledger = server.state_dir().join("ledger.sqlite");
+    let sql = |text: &str| Program::new("sqlite3").arg(&ledger).arg(text).run().success();
+    let known = sql("pragma user_version").text().to_owned();
+    let no_nix = || server.larder(&["build"]).env("PATH", "/nowhere").run();
+    let no_key = || {
+        fs::rename(&key, &away).unwrap();
+        let run = server.build(&[]);
+        fs::rename(&away, &key).unwrap();
+        run
+    };
+    let newer_ledger = || {
+        let _ = sql("pragma user_version = 99");
+        let run = server.build(&[]);
+        let _ = sql(&format!("pragma user_version = {known}"));
+        run
+    };
+    for (run, has_report) in
+        [(&no_nix as &dyn Fn() -> Finished, true), (&no_key, true), (&newer_ledger, false)]
+    {
+        let failed = run();
+        assert_eq!(failed.code(), 1, "{failed}");
+        let told = receiver.taken();
+        assert_eq!(told.len(), 1, "{failed}: {told:?}");
+        let message = told[0].json();
+        assert_eq!(events(&message), ["run-failed"]);
+        let why = message["events"][0]["message"].as_str().unwrap();
+        assert!(failed.stderr.contains(why), "{why}: {failed}");
+        assert_eq!(message["run"].is_i64(), has_report, "{message:#}");
+        if has_report {
+            let kept = server.larder(&["report"]).run().success();
+            assert!(kept.stdout.contains(why), "{kept}");
+        }
+        assert_eq!(run().code(), 1);
+        assert_eq!(receiver.taken().len(), 0, "once");
+        let _ = server.build(&[]).success();
+        assert_eq!(events(&receiver.taken()[0].json()), ["run-recovered"]);
+    }
+}
+
+#[test]
 fn a_dead_receiver_fails_no_run_and_is_told_later_by_the_next() {
     for dead in [Behaviour::Says("500 Internal Server Error"), Behaviour::Closes, Behaviour::Hangs]
     {
@@ -185,6 +236,34 @@ fn a_server_sends_what_waits_and_tells_that_no_run_ends_any_more() {
     let _ = receiver.taken();
     assert_eq!(server.build(&[]).code(), 3);
     assert_eq!(events(&receiver.taken()[0].json()), ["resumed"]);
+}
+
+#[test]
+fn a_week_is_not_late_by_a_weekly_schedule_and_a_broken_folder_is_in_nobodys_way() {
+    let (server, _fleet) = fleet();
+    let (usual, strict) = (Receiver::that_takes_all(), Receiver::that_takes_all());
+    let hook = |name: &str, receiver: &Receiver, more: &str| {
+        let url = receiver.url("/");
+        format!("[[notify]]\nname = {name:?}\nkind = \"webhook\"\nurl = {url:?}\n{more}\n")
+    };
+    // Their turn comes in this order.
+    server.also(&hook("broken", &usual, ""));
+    server.also(&hook("usual", &usual, ""));
+    server.also(&hook("strict", &strict, "overdue-after = \"3d\""));
+    server.also("[[schedule]]\nname = \"weekly\"\nat = \"0 3 * * SUN\"\n");
+    fs::create_dir_all(server.state_dir().join("notices")).unwrap();
+    fs::write(server.state_dir().join("notices/broken"), "not a folder").unwrap();
+    let ledger = Ledger::open(&ledger_file(&server.state_dir())).unwrap();
+    let now =
+        Timestamp::try_from(fs::metadata(server.config()).unwrap().modified().unwrap()).unwrap();
+    let days = SignedDuration::from_hours(24 * 5);
+    let run = ledger.begin_run(now - days, "flake").unwrap();
+    ledger.keep_report(run, now - days, &Report::default().write()).unwrap();
+    let (mut serving, _) = serving(&server);
+    assert_eq!(events(&strict.wait().json()), ["overdue"]);
+    assert_eq!(usual.requests().len(), 0);
+    assert!(serving.output().contains("broken is not told how the fleet is"));
+    assert_eq!(serving.stop(), 0);
 }
 
 #[test]
