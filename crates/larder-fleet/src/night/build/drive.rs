@@ -281,7 +281,12 @@ impl Drive<'_> {
             let text = "Nix itself was killed, as when there is no memory left";
             self.work.observer.notice(Notice::Message(text));
         }
+        let before = self.rounds.is_one_by_one();
         self.rounds.learn(round, &ended);
+        if self.rounds.is_one_by_one() && !before {
+            let text = "Nix came to no end for some hosts, of which nothing failed: realising them one by one";
+            self.work.observer.notice(Notice::Message(text));
+        }
         let outputs = left.outputs.clone();
         self.add(left, kinds);
         if ended.hosts.len() < self.hosts.len() {
@@ -290,14 +295,16 @@ impl Drive<'_> {
         Ok(())
     }
 
-    /// What each derivation failed of. One that was stopped has not failed, unless Nix said so before.
+    /// What each derivation failed of. One that was being built when Nix was stopped, or broke off by itself, has not
+    /// failed: Nix says so of each that has.
     fn kinds(&self, left: &Left) -> BTreeMap<StorePath, FailureKind> {
         let was_stopped = left.stop.is_some() || left.nix_was_killed;
         let failed = left.realised.failed.iter();
-        let is_named = |path: &StorePath| {
-            left.said.get(path).is_some_and(|said| said.contains(&path.to_string()))
+        let is_told = |path: &StorePath| {
+            let said = left.said.get(path).filter(|said| !said.is_empty());
+            said.is_some_and(|said| !was_stopped || said.contains(&path.to_string()))
         };
-        let failed: Vec<_> = failed.filter(|(path, _)| !was_stopped || is_named(path)).collect();
+        let failed: Vec<_> = failed.filter(|(path, _)| is_told(path)).collect();
         let logs: Vec<String> = failed.iter().map(|(_, failed)| failed.lines.join("\n")).collect();
         let evidence = failed.iter().zip(&logs).map(|((path, _), log)| Evidence {
             said: left.said.get(*path).map_or("", String::as_str),

@@ -2,8 +2,8 @@
 //!
 //! What died of memory is tried again by itself: with half the jobs, then with one job and one core, and at last
 //! alone, when everything that does not wait for it is done. What failed of the network or a full disk is tried
-//! again as it was. What failed of itself is not, nor what cannot be without it. Each of these is bounded, so that
-//! a night comes to an end.
+//! again as it was. What failed of itself is not, nor what cannot be without it. Where Nix broke off, each host is
+//! realised by itself. Each of these is bounded, so that a night comes to an end.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -109,6 +109,8 @@ pub(super) struct Rounds {
     again: BTreeSet<StorePath>,
     runs_killed: usize,
     runs_lacking: usize,
+    /// Hosts are realised one by one: a run of all of them came to no end for some.
+    one_by_one: bool,
     collections: u32,
     is_full: bool,
     is_over: bool,
@@ -130,6 +132,7 @@ impl Rounds {
             again: BTreeSet::new(),
             runs_killed: 0,
             runs_lacking: 0,
+            one_by_one: false,
             collections: 0,
             is_full: false,
             is_over: false,
@@ -182,8 +185,9 @@ impl Rounds {
     /// The hosts that are to be tried and wait for nothing that died.
     fn hosts(&mut self) -> Option<Round> {
         let waits = |host: &Host| self.waiting.values().any(|hosts| hosts.contains(host));
-        let these: BTreeSet<Host> =
-            self.pending.intersection(&self.open).filter(|host| !waits(host)).copied().collect();
+        let these = self.pending.intersection(&self.open).filter(|host| !waits(host));
+        let at_once = if self.one_by_one { 1 } else { usize::MAX };
+        let these: BTreeSet<Host> = these.take(at_once).copied().collect();
         if these.is_empty() {
             return None;
         }
@@ -242,6 +246,20 @@ impl Rounds {
             if self.runs_lacking <= PAUSES.len() {
                 self.pending.extend(&tried);
             }
+        } else {
+            self.broke_off(&tried);
+        }
+    }
+
+    /// Hosts that are not there, and for which nothing failed: Nix ends before its time when there is nobody left who
+    /// builds for a system (to 2.29), or with its daemon. By itself, each that can come to be does.
+    fn broke_off(&mut self, tried: &BTreeSet<Host>) {
+        let waits = |host: &&Host| self.waiting.values().any(|hosts| hosts.contains(host));
+        let left = tried.intersection(&self.open).filter(|host| !waits(host));
+        let left: BTreeSet<Host> = left.copied().collect();
+        if !self.one_by_one && !left.is_subset(&self.pending) {
+            self.one_by_one = true;
+            self.pending.extend(left);
         }
     }
 
@@ -297,6 +315,11 @@ impl Rounds {
         self.is_full = false;
         self.is_over = !has_room || self.collections >= COLLECTIONS;
         !self.is_over
+    }
+
+    /// Whether hosts are realised one by one from now on.
+    pub(super) fn is_one_by_one(&self) -> bool {
+        self.one_by_one
     }
 
     /// The hosts that may still come to be.

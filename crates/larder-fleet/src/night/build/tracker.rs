@@ -124,6 +124,8 @@ impl<'a> Tracker<'a> {
             (Some(derivation), true) => add(self.said.entry(derivation).or_default(), text),
             // The last word on all that failed.
             (Some(_), false) => {}
+            // About what depends on it, or could not even begin.
+            (None, _) if text.contains(".drv'") => {}
             (None, _) => self.unnamed.push(text.to_owned()),
         }
     }

@@ -222,3 +222,17 @@ fn nix_itself_killed_takes_the_whole_run_down_the_ladder() {
     }
     assert_eq!(jobs, [(4, 0), (2, 0), (1, 1), (1, 1)]);
 }
+
+#[test]
+fn where_nix_broke_off_each_host_is_tried_once_by_itself() {
+    let mut rounds = Rounds::new(Limits { max_jobs: 4, cores: 0 }, 3, VecDeque::new());
+    let mut tried = Vec::new();
+    while let Step::Realise(round) = rounds.next() {
+        let What::Hosts(hosts) = &round.what else { panic!("{round:?}") };
+        tried.push(hosts.iter().copied().collect::<Vec<_>>());
+        // Host 2 needs something that nobody builds.
+        let hosts = if *hosts == [2].into() || hosts.len() > 1 { [].into() } else { hosts.clone() };
+        rounds.learn(&round, &Ended { hosts, ..Ended::default() });
+    }
+    assert_eq!(tried, [vec![0, 1, 2], vec![0], vec![1], vec![2]]);
+}
