@@ -16,7 +16,7 @@ use super::{
     source::WorkTree,
     update,
 };
-use crate::{host::HostName, ledger::Outcome};
+use crate::{builders::Roster, host::HostName, ledger::Outcome};
 
 /// What came of all hosts with one lock.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub(super) struct Attempts<'a> {
     pub retries: Vec<Retry>,
     /// Why the run is not to go on, if it is not.
     pub stopped: Option<String>,
+    /// Who builds besides, once something is to be built.
+    pub roster: Option<Roster<'a>>,
 }
 
 impl Attempts<'_> {
@@ -150,9 +152,16 @@ impl Attempts<'_> {
         let (limits, roots, log) = (night.limits, &*results, &*self.log);
         let observer = &mut **observer;
         let guard = self.guard;
+        let missing = evaluated.iter().map(|host| night.database.is_valid(&host.output));
+        let is_missing = missing.collect::<Result<Vec<_>, _>>()?.contains(&false);
+        if let (true, None, Some(builders)) = (is_missing, &self.roster, &night.builders) {
+            let begun = Roster::begin(builders, &night.nix, observer, cancel).await;
+            self.roster = Some(begun.map_err(BuildError::Nix)?);
+        }
         let work = Work { limits, guard, roots, log, settings: &[], observer, cancel };
         let nix = (&night.nix, &night.database);
-        let realised = match remote::realise(nix, night.builders.as_ref(), &evaluated, work).await {
+        let roster = self.roster.as_mut().filter(|_| is_missing);
+        let realised = match remote::realise(nix, roster, &evaluated, work).await {
             Ok(realised) => realised,
             Err(BuildError::Command(CommandError::Cancelled { .. })) => {
                 return Err(NightError::Cancelled);

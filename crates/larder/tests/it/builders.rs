@@ -1,6 +1,7 @@
 //! `[[builder]]`: builds go to those that answer, and come back.
 
 mod check;
+mod lost;
 mod nobody;
 mod watch;
 

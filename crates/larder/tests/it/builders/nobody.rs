@@ -36,6 +36,7 @@ fn a_builder_that_is_away_ends_no_build_of_others_and_no_input_is_held() {
         let ended: Vec<&str> = ended.iter().map(|(_, outcome)| outcome.as_str()).collect();
         assert_eq!(ended, ["built", "build-failed"], "{version}: {built}");
         assert_ne!(server.system("alpha"), first, "{version}: {built}");
+        assert_eq!(built.stderr.matches("is left out").count(), 1, "asked once: {built}");
         let report = BuildServer::report(&built);
         assert_eq!(report["held"], serde_json::json!([]), "{version}: {built}");
         assert_eq!(report["hosts"][1]["outcome"]["failures"], serde_json::json!([]), "{built}");
