@@ -63,6 +63,8 @@ pub(crate) struct Guard {
     daemon: Option<Daemon>,
     remembered: BTreeMap<String, u64>,
     measured: Mutex<BTreeMap<String, Peak>>,
+    /// For how long was built what only this host needs, with whatever lock.
+    spent: Mutex<BTreeMap<HostName, Duration>>,
     /// How many names for roots were given away.
     roots: AtomicU32,
 }
@@ -119,6 +121,7 @@ impl Guard {
             daemon,
             remembered,
             measured: Mutex::default(),
+            spent: Mutex::default(),
             roots: AtomicU32::new(0),
         }
     }
@@ -135,6 +138,16 @@ impl Guard {
     /// Whether it is.
     pub(super) fn is_over(&self) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    /// For how long was built so far in this run what only this host needs.
+    pub(super) fn spent(&self, host: &HostName) -> Duration {
+        lock(&self.spent).get(host).copied().unwrap_or_default()
+    }
+
+    /// So long by now.
+    pub(super) fn set_spent(&self, host: &HostName, spent: Duration) {
+        lock(&self.spent).insert(host.clone(), spent);
     }
 
     /// What is said of a host that the end of the night left behind.
@@ -200,7 +213,7 @@ impl Guard {
 
     /// Notes what something took.
     pub(super) fn measured(&self, name: &str, bytes: u64, how: Measured) {
-        let mut measured = self.lock();
+        let mut measured = lock(&self.measured);
         let peak = Peak { name: name.to_owned(), bytes, how };
         let before = measured.entry(name.to_owned()).or_insert_with(|| peak.clone());
         if before.bytes < bytes {
@@ -210,7 +223,7 @@ impl Guard {
 
     /// Everything that was measured, and what the whole run took.
     pub(super) fn peaks(&self) -> Vec<Peak> {
-        let mut peaks: Vec<Peak> = self.lock().values().cloned().collect();
+        let mut peaks: Vec<Peak> = lock(&self.measured).values().cloned().collect();
         if let Some(bytes) = self.own.as_ref().and_then(|own| own.group().peak()) {
             let name = "the whole run, with its cache of files".to_owned();
             peaks.push(Peak { name, bytes, how: Measured::Counted });
@@ -295,10 +308,10 @@ impl Guard {
             of.unwrap_or_default()
         )
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Peak>> {
-        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A number of bytes, for people.

@@ -21,13 +21,19 @@ pub(super) struct Wanted<'a> {
     pub hosts: &'a [Evaluated],
 }
 
-/// The rounds that go before all others: for each big one, what it needs, and then itself.
+/// One that is too big, and its rounds: what it needs, and then itself.
+pub(super) struct Big {
+    pub of: StorePath,
+    pub rounds: Vec<Round>,
+}
+
+/// What is too big, in the order in which they need one another.
 pub(super) async fn rounds(
     wanted: &Wanted<'_>,
     guard: &Guard,
     limits: Limits,
     cancel: &CancellationToken,
-) -> Result<Vec<Round>, BuildError> {
+) -> Result<Vec<Big>, BuildError> {
     let mut to_build = BTreeSet::new();
     for host in wanted.hosts {
         to_build.extend(plan(wanted.nix, &host.derivation, cancel).await?.build);
@@ -42,18 +48,19 @@ pub(super) async fn rounds(
     }
     // What another of them needs has the smaller closure.
     big.sort();
-    let mut rounds = Vec::new();
-    for (_, path) in big {
+    let big = big.into_iter().map(|(_, path)| {
         let needs = derivations::read(wanted.nix.layout(), path)
             .map(|derivation| derivation.input_derivations.into_keys().collect::<BTreeSet<_>>())
             .unwrap_or_default();
         let needs: BTreeSet<StorePath> = needs.intersection(&to_build).cloned().collect();
+        let mut rounds = Vec::new();
         if !needs.is_empty() {
             rounds.push(Round { what: What::Only(needs), limits, ..Round::default() });
         }
         let alone = Limits { max_jobs: limits.max_jobs.min(1), ..limits };
         let only = What::Only([path.clone()].into());
         rounds.push(Round { what: only, limits: alone, ..Round::default() });
-    }
-    Ok(rounds)
+        Big { of: path.clone(), rounds }
+    });
+    Ok(big.collect())
 }
