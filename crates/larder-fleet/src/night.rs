@@ -12,7 +12,6 @@ mod hold;
 mod home;
 mod leases;
 mod lock;
-mod plan;
 mod progress;
 mod publish;
 mod recorder;
@@ -24,6 +23,8 @@ mod setup;
 pub(crate) mod source;
 mod update;
 
+pub use crate::build_plan::BuildPlan;
+
 pub use build::{BuildError, Limits, Retry};
 pub use check::check;
 pub use evaluate::{Evaluated, LeftOut, Wanted};
@@ -33,7 +34,6 @@ pub use home::{Home, WentHome};
 pub use leases::BuildTimeLeases;
 pub(crate) use lock::lock_exclusively;
 pub use lock::{CancelError, Cancelled, RunLock, RunLockError, cancel};
-pub use plan::BuildPlan;
 pub use progress::{Notice, Observer};
 pub use publish::{PublishError, Publisher};
 pub use recorder::Recorder;

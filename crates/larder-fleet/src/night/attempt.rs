@@ -16,7 +16,7 @@ use super::{
     source::WorkTree,
     update,
 };
-use crate::{builders::Roster, host::HostName, ledger::Outcome};
+use crate::{build_plan::BuildPlan, builders::Roster, host::HostName, ledger::Outcome};
 
 /// What came of all hosts with one lock.
 #[derive(Debug)]
@@ -107,34 +107,33 @@ impl Attempts<'_> {
             evaluate::root(nix, &evaluated.derivation, &link, cancel).await?;
             Ok::<_, EvaluationError>(evaluated)
         };
-        let evaluated = match evaluated.await {
+        let mut evaluated = match evaluated.await {
             Ok(evaluated) => evaluated,
             Err(_) if cancel.is_cancelled() => return Err(NightError::Cancelled),
             Err(EvaluationError::Bounds(Exceeded::Time(message))) => {
                 self.stopped = Some(message.clone());
                 let state = Err(Outcome::Unfinished { message });
-                return Ok(Job { host, plan: None, state });
+                return Ok(Job { host, state });
             }
             Err(error) => {
                 let message = evaluate::reason(&error);
                 observer.notice(Notice::EvaluationFailed(&host, &message));
                 let state = Err(Outcome::EvaluationFailed { message });
-                return Ok(Job { host, plan: None, state });
+                return Ok(Job { host, state });
             }
         };
-        let plan = match build::plan(nix, &evaluated.derivation, cancel).await {
+        match BuildPlan::of(nix, &evaluated.derivation, cancel).await {
             Ok(plan) => {
                 observer.notice(Notice::Evaluated(&host, &plan));
-                Some(plan)
+                evaluated.plan = Some(plan);
             }
             Err(_) if cancel.is_cancelled() => return Err(NightError::Cancelled),
             Err(error) => {
-                // Only people miss it: what is done does not depend on it.
+                // People miss it; of what is done, only the order of what is big depends on it.
                 observer.notice(Notice::Message(&format!("{host}: no plan: {error}")));
-                None
             }
-        };
-        Ok(Job { host, plan, state: Ok(evaluated) })
+        }
+        Ok(Job { host, state: Ok(evaluated) })
     }
 
     /// Realises what was evaluated with this lock, and judges it.

@@ -5,11 +5,14 @@
 use std::collections::BTreeSet;
 
 use larder_formats::{package_name::PackageName, store_path::StorePath};
-use larder_nix::{command::CancellationToken, database::Database, derivations, nix::Nix};
+use larder_nix::{
+    database::{Database, DatabaseError},
+    derivations,
+    nix::Nix,
+};
 
 use super::{
-    BuildError, Limits,
-    plan::plan,
+    Limits,
     rounds::{Round, What},
 };
 use crate::night::{evaluate::Evaluated, guard::Guard};
@@ -28,20 +31,20 @@ pub(super) struct Big {
 }
 
 /// What is too big, in the order in which they need one another.
-pub(super) async fn rounds(
+pub(super) fn rounds(
     wanted: &Wanted<'_>,
     guard: &Guard,
     limits: Limits,
-    cancel: &CancellationToken,
-) -> Result<Vec<Big>, BuildError> {
+) -> Result<Vec<Big>, DatabaseError> {
+    let plans = wanted.hosts.iter().filter_map(|host| host.plan.as_ref());
+    // As it was when the host was evaluated: some of it may be there by now.
     let mut to_build = BTreeSet::new();
-    for host in wanted.hosts {
-        to_build.extend(plan(wanted.nix, &host.derivation, cancel).await?.build);
+    for path in plans.flat_map(|plan| &plan.build) {
+        if !wanted.database.is_built(path)? {
+            to_build.insert(path.clone());
+        }
     }
-    let is_big = |path: &&StorePath| {
-        let peak = guard.remembered(PackageName::of(path).name);
-        peak.is_some_and(|bytes| guard.is_big(bytes))
-    };
+    let is_big = |path: &&StorePath| guard.is_big(PackageName::of(path).name);
     let mut big: Vec<(usize, &StorePath)> = Vec::new();
     for path in to_build.iter().filter(is_big) {
         big.push((wanted.database.closure(path)?.len(), path));

@@ -77,7 +77,7 @@ pub(crate) async fn realise<'a>(
         realised: Realised::default(),
         work,
     };
-    let first = drive.first().await?;
+    let first = drive.first()?;
     drive.rounds = Rounds::new(drive.work.limits, hosts.len(), first);
     drive.leave_out_the_late()?;
     drive.run().await?;
@@ -112,7 +112,7 @@ struct Left {
 impl Drive<'_> {
     /// What goes before everything: hosts that are to be built first, and what is too big to have company. Of that, what
     /// they need goes before these hosts, and the rest after them.
-    async fn first(&self) -> Result<VecDeque<First>, BuildError> {
+    fn first(&self) -> Result<VecDeque<First>, DatabaseError> {
         let guard = self.work.guard;
         let first = &guard.bounds().first;
         let is_first = |host: &Host| {
@@ -122,7 +122,7 @@ impl Drive<'_> {
         let (mut before, mut after) = (VecDeque::new(), VecDeque::new());
         if guard.knows_big_ones() {
             let wanted = Wanted { nix: self.nix, database: self.database, hosts: self.hosts };
-            for big in big::rounds(&wanted, guard, self.work.limits, self.work.cancel).await? {
+            for big in big::rounds(&wanted, guard, self.work.limits)? {
                 let needed_by = self.needing(&big.of);
                 let to = if needed_by.is_disjoint(&hosts) { &mut after } else { &mut before };
                 let rounds = big.rounds.into_iter();
