@@ -8,8 +8,8 @@ mod check;
 mod findings;
 mod machines;
 mod probe;
+mod roster;
 mod ssh;
-mod watch;
 mod words;
 
 pub use builder::Builder;
@@ -17,6 +17,6 @@ pub use check::Checker;
 pub use findings::{Answers, Built, Finding, Login, Said, Subject, Verdict, findings};
 pub use machines::{extra_platforms, machines};
 pub use probe::Silence;
+pub use roster::{Builders, Roster, Shared};
 pub use ssh::{Ssh, SshError};
-pub use watch::{Builders, Shared, Watch};
 pub use words::{BuilderName, HostKey, KeyFile, SshHost, SshUser, Word, WordError};

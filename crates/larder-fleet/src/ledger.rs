@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     held::Held,
     locks::PublishedLock,
-    peaks::{Measured, Peak},
+    peaks::{Measured, Peak, Remembered},
     reports::Run,
 };
 use crate::{host::HostName, revision::Revision};

@@ -3,6 +3,7 @@
 //! Knows nothing of HTTP servers, terminals or configuration files. The time is an argument
 //! everywhere.
 
+pub mod build_plan;
 pub mod builders;
 pub mod durable;
 pub mod host;

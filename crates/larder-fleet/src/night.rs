@@ -13,7 +13,6 @@ mod hold;
 mod home;
 mod leases;
 mod lock;
-mod plan;
 mod progress;
 mod publish;
 mod recorder;
@@ -25,6 +24,8 @@ mod setup;
 pub(crate) mod source;
 mod update;
 
+pub use crate::build_plan::BuildPlan;
+
 pub use build::{BuildError, Limits, Retry};
 pub use check::check;
 pub use evaluate::{Evaluated, LeftOut, Wanted};
@@ -34,7 +35,6 @@ pub use hold::{Assessment, Hold, Search, Step};
 pub use home::{Home, WentHome};
 pub use leases::BuildTimeLeases;
 pub use lock::{CancelError, Cancelled, cancel};
-pub use plan::BuildPlan;
 pub use progress::{Notice, Observer};
 pub use publish::{PublishError, Publisher};
 pub use recorder::Recorder;

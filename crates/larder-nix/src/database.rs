@@ -294,6 +294,16 @@ impl Database {
         Ok(u64::try_from(total).unwrap_or(0))
     }
 
+    /// Whether all outputs of a derivation are there.
+    pub fn is_built(&self, derivation: &StorePath) -> Result<bool, DatabaseError> {
+        for output in self.outputs(derivation)?.values() {
+            if !self.is_valid(output)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// What a valid derivation builds: output name to path. Empty for a derivation whose outputs are
     /// not known before it is built.
     pub fn outputs(

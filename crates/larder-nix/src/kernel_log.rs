@@ -22,15 +22,6 @@ pub struct KernelLog {
     file: Option<File>,
 }
 
-/// A process that was killed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Victim {
-    /// Its number.
-    pub pid: u32,
-    /// What it was called.
-    pub name: String,
-}
-
 impl KernelLog {
     /// Opens the machine's log; what stands in it already is passed over.
     pub fn open() -> Self {
@@ -46,13 +37,8 @@ impl KernelLog {
         Self { file: file.ok() }
     }
 
-    /// Whether there is one.
-    pub fn is_readable(&self) -> bool {
-        self.file.is_some()
-    }
-
-    /// Who was killed since the last question.
-    pub fn victims(&mut self) -> Vec<Victim> {
+    /// The numbers of the processes that were killed since the last question.
+    pub fn victims(&mut self) -> Vec<u32> {
         let mut found = Vec::new();
         let Some(file) = &mut self.file else { return found };
         let mut record = [0; RECORD];
@@ -74,15 +60,14 @@ impl KernelLog {
 }
 
 /// `…: Killed process 4711 (cc1plus) total-vm:…`, as the kernel has written since 2.6.
-fn victim(record: &str) -> Option<Victim> {
+fn victim(record: &str) -> Option<u32> {
     let (_, message) = record.split_once(';')?;
     // Any program may write to the log, too; that is marked by who wrote it.
     let prefix = record.split(',').next()?.parse::<u32>().ok()?;
     let (_, rest) = message.split_once("ut of memory: Killed process ")?;
-    let (pid, rest) = rest.split_once(" (")?;
-    let (name, _) = rest.split_once(')')?;
+    let (pid, _) = rest.split_once(" (")?;
     let by_the_kernel = prefix >> 3 == 0;
-    by_the_kernel.then(|| Some(Victim { pid: pid.parse().ok()?, name: name.to_owned() }))?
+    pid.parse().ok().filter(|_| by_the_kernel)
 }
 
 #[cfg(test)]
@@ -91,11 +76,10 @@ mod tests {
 
     #[test]
     fn the_kernels_two_ways_of_killing_are_read_and_nothing_else() {
-        let killed = |pid, name: &str| Some(Victim { pid, name: name.to_owned() });
         let memcg = "3,40135,50244088574,-;Memory cgroup out of memory: Killed process 13056 (busybox) total-vm:196832kB, anon-rss:92584kB";
-        assert_eq!(victim(memcg), killed(13056, "busybox"));
+        assert_eq!(victim(memcg), Some(13056));
         let global = "3,1,2,-;Out of memory: Killed process 7 (cc1plus) total-vm:1kB";
-        assert_eq!(victim(global), killed(7, "cc1plus"));
+        assert_eq!(victim(global), Some(7));
         // Written by a program, as its facility says.
         assert_eq!(victim(&global.replacen('3', "11", 1)), None);
         assert_eq!(victim("3,1,2,-;Out of memory: Killed process x (y)"), None);
@@ -106,6 +90,6 @@ mod tests {
     #[test]
     fn no_log_is_no_error() {
         let mut log = KernelLog::open_at(Path::new("/nonexistent"));
-        assert!(!log.is_readable() && log.victims().is_empty());
+        assert!(log.victims().is_empty());
     }
 }

@@ -48,6 +48,11 @@ impl Names {
         }
     }
 
+    /// It has ended. What uses it now names its outputs, too, and is another build.
+    pub fn remove(&mut self, derivation: &StorePath) {
+        self.0.retain(|_, of| of != derivation);
+    }
+
     /// The build whose sandbox has this root, as `/proc/PID/mountinfo` shows it.
     fn in_sandbox(&self, mounts: &str) -> Option<&StorePath> {
         let root = mounts.lines().find_map(|line| {
@@ -165,6 +170,17 @@ mod tests {
         let environment = format!("PATH=/x\0deps=/nix/store/{DRV} x\0out=/nix/store/{OUT}\0");
         assert_eq!(names().in_environment(environment.as_bytes()), Some(&DRV.parse().unwrap()));
         assert_eq!(names().in_environment(b"out=/nix/store/other\0\xff=\xff"), None);
+    }
+
+    #[test]
+    fn what_has_ended_is_not_taken_for_what_uses_it() {
+        let mut names = names();
+        let user = DRV.replace("linux", "system").parse().unwrap();
+        let out = OUT.replace("linux", "system");
+        names.add(&user, [out.parse().unwrap()]);
+        let environment = format!("kernel=/nix/store/{OUT}\0out=/nix/store/{out}\0");
+        names.remove(&DRV.parse().unwrap());
+        assert_eq!(names.in_environment(environment.as_bytes()), Some(&user));
     }
 
     #[test]

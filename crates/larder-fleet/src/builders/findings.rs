@@ -305,13 +305,15 @@ fn trust(settings: &Value, answers: &Answers) -> Finding {
     if is_among(&words(settings, "trusted-users"), user, groups) {
         return well(Subject::Trust, format!("{user} is a trusted user"));
     }
-    wrong(
-        Subject::Trust,
-        format!("{user} is not a trusted user there, and may not bring what is not signed"),
-        format!(
-            "on the builder: `nix.settings.trusted-users = [ \"{user}\" ];`, or `trusted-users = root {user}` in nix.conf"
-        ),
-    )
+    let what = format!("{user} is not a trusted user there, and may not bring what is not signed");
+    let remedy = format!(
+        "on the builder: `nix.settings.trusted-users = [ \"{user}\" ];`, or `trusted-users = root {user}` in nix.conf"
+    );
+    // Who writes to the store without a daemon, as root may, need not be trusted by one.
+    match answers.built.iter().any(|(_, built)| *built == Built::Well) {
+        true => doubtful(Subject::Trust, what, remedy),
+        false => wrong(Subject::Trust, what, remedy),
+    }
 }
 
 fn systems(builder: &Builder, settings: &Value) -> Finding {
@@ -425,7 +427,7 @@ fn build(system: &Word, built: &Built) -> Finding {
             let words = one_line(from_the_error(words));
             wrong(Subject::Build, format!("{system}: {words}"), remedy)
         }
-        Built::Late(patience) => wrong(
+        Built::Late(patience) => doubtful(
             Subject::Build,
             format!("{system}: not done in {} seconds", patience.as_secs()),
             "see whether it is busy with builds of others; `reserved-jobs` leaves room",

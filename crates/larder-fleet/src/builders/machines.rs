@@ -65,15 +65,17 @@ fn list<'a>(words: impl IntoIterator<Item = &'a Word>) -> String {
 /// The systems that this machine may build for besides its own, while these builders answer: none that it would have to
 /// emulate and that one of them builds natively. `configured` is what nix.conf allows.
 ///
-/// With emulation allowed, Nix emulates whenever the natives are merely busy.
+/// With emulation allowed, Nix emulates whenever the natives are merely busy. One that takes only what needs its
+/// mandatory features is no native for the rest.
 #[must_use]
 pub fn extra_platforms(
     own: &str,
     configured: &BTreeSet<String>,
     live: &[&Builder],
 ) -> BTreeSet<String> {
+    let natives = live.iter().filter(|builder| builder.mandatory_features.is_empty());
     let natives: BTreeSet<&str> =
-        live.iter().flat_map(|builder| builder.native_systems()).map(Word::as_str).collect();
+        natives.flat_map(|builder| builder.native_systems()).map(Word::as_str).collect();
     let stays = |system: &&String| {
         let system = system.as_str();
         system != own && (!natives.contains(system) || runs_without_emulation(own, system))

@@ -33,6 +33,15 @@ pub enum Measured {
     Counted,
 }
 
+/// What something took in the runs before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// The most, in bytes.
+    pub bytes: u64,
+    /// It died of memory in one of them: it would have taken more.
+    pub died: bool,
+}
+
 impl Ledger {
     /// Notes what was measured in a run.
     pub fn record_peaks(&self, run: i64, peaks: &[Peak]) -> Result<(), LedgerError> {
@@ -58,18 +67,21 @@ impl Ledger {
     }
 
     /// The largest of each name's newest peaks.
-    pub fn peaks(&self) -> Result<BTreeMap<String, u64>, LedgerError> {
+    pub fn peaks(&self) -> Result<BTreeMap<String, Remembered>, LedgerError> {
         let ask = || {
             self.connection()
                 .prepare_cached(
-                    "select name, max(bytes) from (
-                       select name, bytes,
+                    "select name, max(bytes), max(how = 'died') from (
+                       select name, bytes, how,
                               row_number() over (partition by name order by id desc) as newest
                        from peaks)
                      where newest <= ?1 group by name",
                 )?
-                .query_map([RUNS], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect::<rusqlite::Result<BTreeMap<String, u64>>>()
+                .query_map([RUNS], |row| {
+                    let remembered = Remembered { bytes: row.get(1)?, died: row.get(2)? };
+                    Ok((row.get(0)?, remembered))
+                })?
+                .collect::<rusqlite::Result<BTreeMap<String, Remembered>>>()
         };
         ask().map_err(|source| self.sqlite(source))
     }

@@ -16,7 +16,7 @@ use super::{
     source::WorkTree,
     update,
 };
-use crate::{host::HostName, ledger::Outcome};
+use crate::{build_plan::BuildPlan, builders::Roster, host::HostName, ledger::Outcome};
 
 /// What came of all hosts with one lock.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub(super) struct Attempts<'a> {
     pub retries: Vec<Retry>,
     /// Why the run is not to go on, if it is not.
     pub stopped: Option<String>,
+    /// Who builds besides, once something is to be built.
+    pub roster: Option<Roster<'a>>,
 }
 
 impl Attempts<'_> {
@@ -105,34 +107,33 @@ impl Attempts<'_> {
             evaluate::root(nix, &evaluated.derivation, &link, cancel).await?;
             Ok::<_, EvaluationError>(evaluated)
         };
-        let evaluated = match evaluated.await {
+        let mut evaluated = match evaluated.await {
             Ok(evaluated) => evaluated,
             Err(_) if cancel.is_cancelled() => return Err(NightError::Cancelled),
             Err(EvaluationError::Bounds(Exceeded::Time(message))) => {
                 self.stopped = Some(message.clone());
                 let state = Err(Outcome::Unfinished { message });
-                return Ok(Job { host, plan: None, state });
+                return Ok(Job { host, state });
             }
             Err(error) => {
                 let message = evaluate::reason(&error);
                 observer.notice(Notice::EvaluationFailed(&host, &message));
                 let state = Err(Outcome::EvaluationFailed { message });
-                return Ok(Job { host, plan: None, state });
+                return Ok(Job { host, state });
             }
         };
-        let plan = match build::plan(nix, &evaluated.derivation, cancel).await {
+        match BuildPlan::of(nix, &evaluated.derivation, cancel).await {
             Ok(plan) => {
                 observer.notice(Notice::Evaluated(&host, &plan));
-                Some(plan)
+                evaluated.plan = Some(plan);
             }
             Err(_) if cancel.is_cancelled() => return Err(NightError::Cancelled),
             Err(error) => {
-                // Only people miss it: what is done does not depend on it.
+                // People miss it; of what is done, only the order of what is big depends on it.
                 observer.notice(Notice::Message(&format!("{host}: no plan: {error}")));
-                None
             }
-        };
-        Ok(Job { host, plan, state: Ok(evaluated) })
+        }
+        Ok(Job { host, state: Ok(evaluated) })
     }
 
     /// Realises what was evaluated with this lock, and judges it.
@@ -150,9 +151,16 @@ impl Attempts<'_> {
         let (limits, roots, log) = (night.limits, &*results, &*self.log);
         let observer = &mut **observer;
         let guard = self.guard;
+        let missing = evaluated.iter().map(|host| night.database.is_valid(&host.output));
+        let is_missing = missing.collect::<Result<Vec<_>, _>>()?.contains(&false);
+        if let (true, None, Some(builders)) = (is_missing, &self.roster, &night.builders) {
+            let begun = Roster::begin(builders, &night.nix, observer, cancel).await;
+            self.roster = Some(begun.map_err(BuildError::Nix)?);
+        }
         let work = Work { limits, guard, roots, log, settings: &[], observer, cancel };
         let nix = (&night.nix, &night.database);
-        let realised = match remote::realise(nix, night.builders.as_ref(), &evaluated, work).await {
+        let roster = self.roster.as_mut().filter(|_| is_missing);
+        let realised = match remote::realise(nix, roster, &evaluated, work).await {
             Ok(realised) => realised,
             Err(BuildError::Command(CommandError::Cancelled { .. })) => {
                 return Err(NightError::Cancelled);

@@ -6,7 +6,6 @@
 
 mod big;
 mod drive;
-mod plan;
 mod realised;
 mod rounds;
 mod tracker;
@@ -16,7 +15,6 @@ mod watch;
 use larder_nix::{command::CommandError, database::DatabaseError, nix::NixError};
 
 pub(super) use drive::{Work, realise};
-pub(crate) use plan::plan;
 pub use realised::Retry;
 pub(super) use realised::failures_of;
 pub(crate) use realised::{Realised, failures_as_text};

@@ -12,7 +12,7 @@ use super::{
     guard::{Exceeded, Guard},
     source::WorkTree,
 };
-use crate::host::HostName;
+use crate::{build_plan::BuildPlan, host::HostName};
 
 /// What is asked of a host. Its system type is that of the machine it is for, which is not the
 /// derivation's where a host is cross-compiled.
@@ -31,6 +31,8 @@ pub struct Evaluated {
     pub output: StorePath,
     /// The system type.
     pub system: String,
+    /// What Nix would do to build it, where Nix could say.
+    pub plan: Option<BuildPlan>,
 }
 
 /// Which hosts are wanted.
@@ -216,7 +218,7 @@ pub(super) async fn host(
     let outputs = asked.output(cancel).await?.text();
     // The first output is `out`; a system has no other.
     let output = parse(outputs.lines().next().unwrap_or_default())?;
-    Ok(Evaluated { host: host.clone(), derivation, output, system: found.system })
+    Ok(Evaluated { host: host.clone(), derivation, output, system: found.system, plan: None })
 }
 
 /// What [`SYSTEM`] answers.

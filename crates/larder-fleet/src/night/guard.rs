@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use super::progress::{Notice, Observer};
 use crate::{
     host::HostName,
-    ledger::{Measured, Peak},
+    ledger::{Measured, Peak, Remembered},
 };
 
 /// How often an evaluation's memory is looked at: it is one process, and short.
@@ -64,8 +64,10 @@ pub(crate) struct Guard {
     own: Option<OwnGroup>,
     /// Who builds, if not that Nix.
     daemon: Option<Daemon>,
-    remembered: BTreeMap<String, u64>,
+    remembered: BTreeMap<String, Remembered>,
     measured: Mutex<BTreeMap<String, Peak>>,
+    /// For how long was built what only this host needs, with whatever lock.
+    spent: Mutex<BTreeMap<HostName, Duration>>,
     /// How many names for roots were given away.
     roots: AtomicU32,
 }
@@ -96,7 +98,7 @@ impl Guard {
     pub(crate) async fn begin(
         nix: &Nix,
         bounds: &Bounds,
-        remembered: BTreeMap<String, u64>,
+        remembered: BTreeMap<String, Remembered>,
         (observer, cancel): (&mut dyn Observer, &CancellationToken),
     ) -> Self {
         let hierarchies = Hierarchies::find();
@@ -125,6 +127,7 @@ impl Guard {
             daemon,
             remembered,
             measured: Mutex::default(),
+            spent: Mutex::default(),
             roots: AtomicU32::new(0),
         }
     }
@@ -141,6 +144,16 @@ impl Guard {
     /// Whether it is.
     pub(super) fn is_over(&self) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    /// For how long was built so far in this run what only this host needs.
+    pub(super) fn spent(&self, host: &HostName) -> Duration {
+        lock(&self.spent).get(host).copied().unwrap_or_default()
+    }
+
+    /// So long by now.
+    pub(super) fn set_spent(&self, host: &HostName, spent: Duration) {
+        lock(&self.spent).insert(host.clone(), spent);
     }
 
     /// What is said of a host that the end of the night left behind.
@@ -189,24 +202,25 @@ impl Guard {
         format!("kept-{}", self.roots.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The most that a package was seen to take in the runs before.
-    pub(super) fn remembered(&self, name: &str) -> Option<u64> {
-        self.remembered.get(name).copied()
+    /// Whether a package is known to be too big for the budget to hold another beside it. One that died took more than was
+    /// seen, nobody knows how much.
+    pub(super) fn is_big(&self, package: &str) -> bool {
+        self.remembered.get(package).is_some_and(|it| self.fills_the_half(it))
     }
 
-    /// Whether anything is remembered that a budget could not hold twice.
-    pub(super) fn is_big(&self, bytes: u64) -> bool {
-        self.bounds.memory.is_some_and(|budget| bytes > budget / 2)
-    }
-
-    /// Whether any package is.
+    /// Whether any package is. (A host's evaluation and the whole run are remembered, too, by names that have spaces.)
     pub(super) fn knows_big_ones(&self) -> bool {
-        self.remembered.values().any(|bytes| self.is_big(*bytes))
+        let mut packages = self.remembered.iter().filter(|(name, _)| !name.contains(' '));
+        packages.any(|(_, it)| self.fills_the_half(it))
+    }
+
+    fn fills_the_half(&self, it: &Remembered) -> bool {
+        self.bounds.memory.is_some_and(|budget| it.died || it.bytes > budget / 2)
     }
 
     /// Notes what something took.
     pub(super) fn measured(&self, name: &str, bytes: u64, how: Measured) {
-        let mut measured = self.lock();
+        let mut measured = lock(&self.measured);
         let peak = Peak { name: name.to_owned(), bytes, how };
         let before = measured.entry(name.to_owned()).or_insert_with(|| peak.clone());
         if before.bytes < bytes {
@@ -216,7 +230,7 @@ impl Guard {
 
     /// Everything that was measured, and what the whole run took.
     pub(super) fn peaks(&self) -> Vec<Peak> {
-        let mut peaks: Vec<Peak> = self.lock().values().cloned().collect();
+        let mut peaks: Vec<Peak> = lock(&self.measured).values().cloned().collect();
         if let Some(bytes) = self.own.as_ref().and_then(|own| own.group().peak()) {
             let name = "the whole run, with its cache of files".to_owned();
             peaks.push(Peak { name, bytes, how: Measured::Counted });
@@ -313,10 +327,10 @@ impl Guard {
             of.unwrap_or_default()
         )
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Peak>> {
-        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A number of bytes, for people.
@@ -341,5 +355,35 @@ pub(super) fn for_people(duration: Duration) -> String {
     match jiff::SignedDuration::try_from(duration) {
         Ok(duration) => format!("{duration:#}"),
         Err(_) => format!("{} s", duration.as_secs()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(remembered: &[(&str, Remembered)]) -> Guard {
+        let remembered = remembered.iter().map(|(name, it)| ((*name).to_owned(), *it)).collect();
+        Guard {
+            bounds: Bounds { memory: Some(100), ..Bounds::default() },
+            deadline: None,
+            own: None,
+            daemon: None,
+            remembered,
+            measured: Mutex::default(),
+            spent: Mutex::default(),
+            roots: AtomicU32::new(0),
+        }
+    }
+
+    #[test]
+    fn a_package_is_big_that_fills_the_half_or_died_and_a_run_is_no_package() {
+        let sampled = |bytes| Remembered { bytes, died: false };
+        let died = Remembered { bytes: 10, died: true };
+        let small =
+            [("linux", sampled(50)), ("the whole run, with its cache of files", sampled(99))];
+        assert!(!guard(&small).knows_big_ones() && !guard(&small).is_big("linux"));
+        let big = guard(&[("linux", sampled(51)), ("webkitgtk", died)]);
+        assert!(big.knows_big_ones() && big.is_big("linux") && big.is_big("webkitgtk"));
     }
 }

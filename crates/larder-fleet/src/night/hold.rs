@@ -261,7 +261,7 @@ impl Searching<'_> {
                 continue;
             }
             fixed.insert(job.host.clone());
-            builds.extend(job.plan.iter().flat_map(|plan| &plan.build));
+            builds.extend(evaluated.plan.iter().flat_map(|plan| &plan.build));
         }
         Ok(Ok(Assessment { fixed, builds: builds.len() }))
     }

@@ -2,8 +2,7 @@
 
 use larder_formats::{lock_file::InputChange, store_path::StorePath};
 
-use super::plan::BuildPlan;
-use crate::{host::HostName, ledger::Outcome};
+use crate::{build_plan::BuildPlan, host::HostName, ledger::Outcome};
 
 /// Something that just happened.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,9 @@
 //! Realising with remote builders.
 //!
-//! A build that its builder lost is not a build that failed: it is tried again with those that are left.
+//! A build that its builder lost is not a build that failed: it is tried again, as is what nobody was left for, while
+//! somebody goes or comes. Hosts for which something failed by itself are left out of that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use larder_formats::store_path::StorePath;
 use larder_nix::{
@@ -15,7 +16,7 @@ use super::{
     evaluate::Evaluated,
 };
 use crate::{
-    builders::{Builders, Shared, Watch},
+    builders::{Roster, Shared},
     ledger::FailureKind,
 };
 
@@ -27,80 +28,115 @@ const NOT_THE_BUILDS: [&str; 4] =
 /// Realises all these hosts, with the builders that answer, if any are configured.
 pub(super) async fn realise<'a>(
     (nix, database): (&'a Nix, &'a Database),
-    builders: Option<&Builders>,
+    roster: Option<&mut Roster<'_>>,
     hosts: &'a [Evaluated],
     work: Work<'a>,
 ) -> Result<Realised, BuildError> {
-    let Some(builders) = builders.filter(|_| !hosts.is_empty()) else {
+    let Some(roster) = roster else {
         return build::realise(nix, database, hosts, work).await;
     };
     let Work { limits, guard, roots, log, observer, cancel, .. } = work;
-    let mut watch = Watch::begin(builders, nix, observer, cancel).await?;
-    let shared = Shared::new(observer, watch.names());
-    let mut all = Realised::default();
-    // Each further try has one builder less, or one that came back.
-    for _ in 0..=builders.all.len() {
-        let settings = watch.settings();
+    let shared = Shared::new(observer, roster.names());
+    let (mut all, mut open, mut emulates) = (Realised::default(), hosts.to_vec(), false);
+    for _ in 0..roster.most_tries() {
+        roster.begin_try();
+        let settings = roster.settings(emulates);
         let (observer, mut teller) = (&mut &shared, &shared);
         let work = Work { limits, guard, roots, log, settings: &settings, observer, cancel };
         let realised = tokio::select! {
-            realised = build::realise(nix, database, hosts, work) => realised?,
-            never = watch.keep(&mut teller, cancel) => never,
+            realised = build::realise(nix, database, &open, work) => realised?,
+            never = roster.keep(&mut teller, cancel) => never,
         };
-        all = after(all, realised, database)?;
-        let mut again = false;
-        for (machine, by_itself) in failed_away(&all, &shared) {
-            let told = watch.is_worth_another_try(&machine, by_itself, (&mut teller, cancel));
-            again |= told.await && watch.has_another(&machine, limits.max_jobs > 0);
-        }
-        if !again || !all.unfinished.is_empty() || cancel.is_cancelled() {
+        let machines = losers(&realised, &shared);
+        all = all.and(realised, database)?;
+        open = still_open(open, &all, &shared, database)?;
+        if open.is_empty() || all.stopped.is_some() || cancel.is_cancelled() {
             break;
         }
-        watch.forgive();
-    }
-    let errors = std::mem::take(&mut all.errors);
-    for (derivation, failed) in &mut all.failed {
-        let away = shared.machine(derivation).is_some_and(|machine| !machine.is_empty());
-        if away && !failed_by_itself(derivation, &failed.lines, &errors) {
-            failed.kind = FailureKind::Transient;
+        let deadline = async {
+            match guard.deadline() {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let meeting = async {
+            roster.take_stock(&machines, (&mut teller, cancel)).await;
+            roster.wait(limits.max_jobs > 0, (&mut teller, cancel)).await;
+        };
+        tokio::select! {
+            () = meeting => {}
+            () = deadline => break,
+            () = cancel.cancelled() => break,
         }
+        let has_another = |machine: &String| roster.has_another(machine, limits.max_jobs > 0);
+        if roster.has_changed() || machines.keys().any(has_another) {
+            continue;
+        }
+        // At last, what a native is there for and does not build.
+        if emulates || roster.settings(true) == settings {
+            break;
+        }
+        emulates = true;
     }
-    all.errors = errors;
+    let lost = all.failed.keys().filter(|path| is_lost(path, &all, &shared));
+    for path in lost.cloned().collect::<Vec<_>>() {
+        all.failed.entry(path).and_modify(|failed| failed.kind = FailureKind::Transient);
+    }
     Ok(all)
 }
 
-/// The machines on which something failed, and whether all that failed there failed by its own doing.
-fn failed_away(realised: &Realised, shared: &Shared<'_>) -> BTreeMap<String, bool> {
+/// The machines on which builds were lost, and whether by what they are.
+fn losers(realised: &Realised, shared: &Shared<'_>) -> BTreeMap<String, bool> {
     let mut machines = BTreeMap::new();
-    for (derivation, failed) in &realised.failed {
-        if let Some(machine) = shared.machine(derivation).filter(|machine| !machine.is_empty()) {
-            let by_itself = failed_by_itself(derivation, &failed.lines, &realised.errors);
-            machines.entry(machine).and_modify(|all| *all &= by_itself).or_insert(by_itself);
-        }
+    for derivation in realised.failed.keys().filter(|path| is_lost(path, realised, shared)) {
+        let spoiled = sayings(derivation, realised).any(|text| is_excused(text));
+        *machines.entry(shared.machine(derivation).unwrap_or_default()).or_insert(false) |= spoiled;
     }
     machines
 }
 
-/// Nix says of a build that ran to its end on another machine, `build of '…' on '…' failed: …`. (By these words since
-/// 2.4; where they are others, a build that failed is tried once more for each builder.)
-fn failed_by_itself(derivation: &StorePath, lines: &[String], errors: &[String]) -> bool {
-    let of = format!("{derivation}' on '");
-    let mut said = errors.iter().filter(|error| error.contains(&of) && error.contains("failed"));
-    let excused = |text: &String| NOT_THE_BUILDS.iter().any(|words| text.contains(words));
-    said.next().is_some_and(|said| !excused(said)) && !lines.iter().any(excused)
-}
-
-/// What both came to: failed is what still is not there.
-fn after(before: Realised, now: Realised, database: &Database) -> Result<Realised, DatabaseError> {
-    let retries = before.retries.into_iter().chain(now.retries).collect();
-    let (built, fetched) = (before.built + now.built, before.fetched + now.fetched);
-    let mut all = Realised { built, fetched, retries, ..now };
-    for (derivation, failed) in before.failed {
-        let mut outputs = database.outputs(&derivation)?.into_values();
-        let valid = outputs.try_fold(true, |all, output| Ok(all && database.is_valid(&output)?))?;
-        if !valid {
-            all.failed.entry(derivation).or_insert(failed);
+/// The hosts that may still come to be: nothing that they need failed by itself, and their time is not over.
+fn still_open(
+    hosts: Vec<Evaluated>,
+    realised: &Realised,
+    shared: &Shared<'_>,
+    database: &Database,
+) -> Result<Vec<Evaluated>, DatabaseError> {
+    let by_itself = realised.failed.keys().filter(|path| !is_lost(path, realised, shared));
+    let by_itself: BTreeSet<&StorePath> = by_itself.collect();
+    let mut open = Vec::new();
+    for host in hosts {
+        let needed = database.closure(&host.derivation)?;
+        let is_open = !realised.unfinished.contains_key(&host.host)
+            && !needed.iter().any(|path| by_itself.contains(path));
+        if is_open && !database.is_valid(&host.output)? {
+            open.push(host);
         }
     }
-    Ok(all)
+    Ok(open)
+}
+
+/// Whether a derivation failed on another machine, and not by its own doing: of one that ran to its end there, Nix says
+/// `build of '…' on '…' failed: …`. (By these words since 2.4; where they are others, a build that failed is tried again
+/// elsewhere.)
+fn is_lost(derivation: &StorePath, realised: &Realised, shared: &Shared<'_>) -> bool {
+    let is_away = shared.machine(derivation).is_some_and(|machine| !machine.is_empty());
+    let of = format!("{derivation}' on '");
+    let ran_to_its_end =
+        |error: &String| error.contains(&of) && error.contains("failed") && !is_excused(error);
+    let lines = realised.failed.get(derivation).into_iter().flat_map(|failed| &failed.lines);
+    let is_by_itself =
+        realised.errors.iter().any(ran_to_its_end) && !lines.into_iter().any(|it| is_excused(it));
+    is_away && !is_by_itself
+}
+
+/// All that was said of a derivation's failure.
+fn sayings<'a>(derivation: &StorePath, realised: &'a Realised) -> impl Iterator<Item = &'a String> {
+    let name = derivation.to_string();
+    let lines = realised.failed.get(derivation).into_iter().flat_map(|failed| &failed.lines);
+    realised.errors.iter().filter(move |error| error.contains(&name)).chain(lines)
+}
+
+fn is_excused(text: &str) -> bool {
+    NOT_THE_BUILDS.iter().any(|words| text.contains(words))
 }

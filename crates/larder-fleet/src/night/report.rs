@@ -13,11 +13,11 @@ use super::{
     build::Retry,
     evaluate::{Evaluated, LeftOut},
     home::WentHome,
-    plan::BuildPlan,
     source::WorkTree,
     update::Origin,
 };
 use crate::{
+    build_plan::BuildPlan,
     host::HostName,
     ledger::{Failure, Held, Outcome, Peak},
     upgrade::plan::Changes,
@@ -235,7 +235,6 @@ pub struct LastGood {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) host: HostName,
-    pub(super) plan: Option<BuildPlan>,
     pub(super) state: Result<Evaluated, Outcome>,
 }
 
@@ -332,16 +331,17 @@ impl HostReport {
     }
 
     pub(super) fn planned(job: Job) -> Self {
-        let (store_path, outcome) = match job.state {
-            Ok(evaluated) => (Some(evaluated.output), None),
-            Err(outcome) => (None, Some(outcome)),
+        let (plan, store_path, outcome) = match job.state {
+            Ok(evaluated) => (evaluated.plan, Some(evaluated.output), None),
+            Err(outcome) => (None, None, Some(outcome)),
         };
-        Self { plan: job.plan, store_path, outcome, ..Self::of(job.host) }
+        Self { plan, store_path, outcome, ..Self::of(job.host) }
     }
 
     pub(super) fn done(job: &Job, outcome: Outcome) -> Self {
-        let store_path = job.state.as_ref().ok().map(|evaluated| evaluated.output.clone());
-        let plan = job.plan.clone();
+        let evaluated = job.state.as_ref().ok();
+        let store_path = evaluated.map(|evaluated| evaluated.output.clone());
+        let plan = evaluated.and_then(|evaluated| evaluated.plan.clone());
         Self { plan, store_path, outcome: Some(outcome), ..Self::of(job.host.clone()) }
     }
 }

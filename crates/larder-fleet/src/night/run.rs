@@ -82,6 +82,7 @@ impl Night {
             fetched: 0,
             retries: Vec::new(),
             stopped: None,
+            roster: None,
         };
         let jobs = attempts.evaluate(&hosts).await?;
         if options.dry_run {

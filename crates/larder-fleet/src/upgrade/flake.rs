@@ -144,20 +144,13 @@ impl FlakeBuild {
     ) -> Result<(StorePath, BuildPlan), FlakeBuildError> {
         let command = self.command(nix, &self.installable).args(["--dry-run", "--json"]);
         let command = command.args(&self.overrides).args(options);
-        let mut text = String::new();
-        let output = command
-            .run(cancel, |line| {
-                text.push_str(line);
-                text.push('\n');
-            })
-            .await?;
-        let answer = output.text();
-        output.finished.check(&command)?;
         let store_dir = &nix.layout().store_dir;
+        let (output, plan) = BuildPlan::ask(&command, store_dir, cancel).await?;
+        let answer = output.text();
         let derivation = derivation_in(answer.as_bytes());
         let derivation = derivation.and_then(|path| store_dir.parse(&path).ok());
         let derivation = derivation.ok_or(FlakeBuildError::Answer(answer))?;
-        Ok((derivation, BuildPlan::parse(&text, store_dir)))
+        Ok((derivation, plan))
     }
 
     /// Builds the system that was evaluated; `link` becomes its root. What a cache promises and does not

@@ -51,7 +51,7 @@ pub async fn dry_run(
     revision: &Revision,
     cancel: &CancellationToken,
 ) -> Result<BuildPlan, CommandError> {
-    crate::night::build::plan(nix, &revision.store_path, cancel).await
+    BuildPlan::of(nix, &revision.store_path, cancel).await
 }
 
 /// Downloads a revision's system, roots it at `link`, and makes sure it is the one that was signed.

@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, convert::Infallible, ops::ControlFlow, path::PathBuf, thread};
 
 use larder_fleet::{
-    ledger::{Failure, FailureKind, Ledger, LedgerError, Measured, Outcome, Peak, PublishError},
+    ledger::{
+        Failure, FailureKind, Ledger, LedgerError, Measured, Outcome, Peak, PublishError,
+        Remembered,
+    },
     night::{End, Headline, HostReport, LeftOut, Report},
     revision::Revision,
 };
@@ -229,7 +232,10 @@ fn the_largest_of_a_names_newest_peaks_is_remembered() {
     let remembered = ledger.peaks().unwrap();
     assert_eq!(
         remembered.into_iter().collect::<Vec<_>>(),
-        [("hello".to_owned(), 1), ("linux".to_owned(), 7)]
+        [
+            ("hello".to_owned(), Remembered { bytes: 1, died: true }),
+            ("linux".to_owned(), Remembered { bytes: 7, died: false }),
+        ]
     );
 }
 

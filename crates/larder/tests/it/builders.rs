@@ -1,6 +1,8 @@
 //! `[[builder]]`: builds go to those that answer, and come back.
 
 mod check;
+mod lost;
+mod nobody;
 mod watch;
 
 use std::{fs, net::TcpListener, time::Duration};

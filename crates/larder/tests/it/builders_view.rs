@@ -84,6 +84,17 @@ fn a_look_at_one_that_needs_some_care() {
 }
 
 #[test]
+fn what_builds_is_not_said_to_be_kept_from_it_by_a_setting_nor_what_is_busy() {
+    let busy = Built::Late(Duration::from_secs(120));
+    for (trusted, built) in [("root", Built::Well), ("@wheel", busy)] {
+        let built = vec![("aarch64-linux".parse().unwrap(), built)];
+        let answers = Answers { settings: settings(trusted), built, ..answers() };
+        let all = findings(&opi01(), &answers);
+        assert!(all.iter().all(|it| it.verdict != Verdict::Wrong), "{all:#?}");
+    }
+}
+
+#[test]
 fn a_look_at_one_without_nix() {
     let not_found = failed("sh: line 1: nix-store: command not found");
     let answers = Answers {

@@ -22,7 +22,7 @@ use super::{
     BuildError, Limits,
     big::{self, Wanted},
     realised::{Realised, Retry},
-    rounds::{Ended, Host, Round, Rounds, Step, Stop, What},
+    rounds::{Ended, First, Host, Round, Rounds, Step, Stop, What},
     tracker::Tracker,
     verdict::{self, Evidence},
     watch::{HostTimes, Listener, Seen, Watch},
@@ -62,18 +62,24 @@ pub(crate) async fn realise<'a>(
         return Ok(Realised::default());
     }
     let closures = hosts.iter().map(|host| database.closure(&host.derivation));
+    let spent = hosts.iter().enumerate().map(|(place, it)| (place, work.guard.spent(&it.host)));
     let mut drive = Drive {
         nix,
         database,
         hosts,
         closures: closures.collect::<Result<_, _>>()?,
-        times: HostTimes { limit: work.guard.bounds().host_time_limit, ..HostTimes::default() },
+        times: HostTimes {
+            limit: work.guard.bounds().host_time_limit,
+            own: BTreeMap::new(),
+            spent: spent.collect(),
+        },
         rounds: Rounds::new(work.limits, hosts.len(), VecDeque::new()),
         realised: Realised::default(),
         work,
     };
-    let first = drive.first().await?;
+    let first = drive.first()?;
     drive.rounds = Rounds::new(drive.work.limits, hosts.len(), first);
+    drive.leave_out_the_late()?;
     drive.run().await?;
     Ok(drive.realised)
 }
@@ -104,24 +110,48 @@ struct Left {
 }
 
 impl Drive<'_> {
-    /// What goes before everything: hosts that are to be built first, and what is too big to have company.
-    async fn first(&self) -> Result<VecDeque<Round>, BuildError> {
+    /// What goes before everything: hosts that are to be built first, and what is too big to have company. Of that, what
+    /// they need goes before these hosts, and the rest after them.
+    fn first(&self) -> Result<VecDeque<First>, DatabaseError> {
         let guard = self.work.guard;
-        let mut rounds = VecDeque::new();
-        if guard.knows_big_ones() {
-            let wanted = Wanted { nix: self.nix, database: self.database, hosts: self.hosts };
-            rounds.extend(big::rounds(&wanted, guard, self.work.limits, self.work.cancel).await?);
-        }
         let first = &guard.bounds().first;
         let is_first = |host: &Host| {
             self.hosts.get(*host).is_some_and(|evaluated| first.contains(&evaluated.host))
         };
         let hosts: BTreeSet<Host> = (0..self.hosts.len()).filter(is_first).collect();
-        if !hosts.is_empty() && hosts.len() < self.hosts.len() {
-            let (what, limits) = (What::Hosts(hosts), self.work.limits);
-            rounds.push_back(Round { what, limits, ..Round::default() });
+        let (mut before, mut after) = (VecDeque::new(), VecDeque::new());
+        if guard.knows_big_ones() {
+            let wanted = Wanted { nix: self.nix, database: self.database, hosts: self.hosts };
+            for big in big::rounds(&wanted, guard, self.work.limits)? {
+                let needed_by = self.needing(&big.of);
+                let to = if needed_by.is_disjoint(&hosts) { &mut after } else { &mut before };
+                let rounds = big.rounds.into_iter();
+                to.extend(rounds.map(|round| First { round, hosts: needed_by.clone() }));
+            }
         }
-        Ok(rounds)
+        if !hosts.is_empty() && hosts.len() < self.hosts.len() {
+            let (what, limits) = (What::Hosts(hosts.clone()), self.work.limits);
+            before.push_back(First { round: Round { what, limits, ..Round::default() }, hosts });
+        }
+        before.extend(after);
+        Ok(before)
+    }
+
+    /// The hosts that need a derivation.
+    fn needing(&self, path: &StorePath) -> BTreeSet<Host> {
+        let reaches = |host: &Host| self.closures.get(*host).is_some_and(|all| all.contains(path));
+        (0..self.hosts.len()).filter(reaches).collect()
+    }
+
+    /// Leaves out the hosts whose time was used up earlier in the run.
+    fn leave_out_the_late(&mut self) -> Result<(), DatabaseError> {
+        for (place, host) in self.hosts.iter().enumerate() {
+            if self.times.is_over(place) && !self.database.is_valid(&host.output)? {
+                self.rounds.leave_out(place);
+                self.note_stop(&Stop::Host(place));
+            }
+        }
+        Ok(())
     }
 
     async fn run(&mut self) -> Result<(), BuildError> {
@@ -153,10 +183,12 @@ impl Drive<'_> {
         };
         let Limits { max_jobs, cores } = round.limits;
         let cores = if cores == 0 { "all".to_owned() } else { cores.to_string() };
-        let text = format!(
-            "{}: {why}; trying again with {max_jobs} job(s), {cores} core(s)",
-            names.join(", ")
-        );
+        let how = match &round.what {
+            What::Only(these) if these.len() == 1 && max_jobs <= 1 => "alone".to_owned(),
+            _ if max_jobs == 0 => "on other machines".to_owned(),
+            _ => format!("with {max_jobs} job(s), {cores} core(s)"),
+        };
+        let text = format!("{}: {why}; trying again {how}", names.join(", "));
         self.work.observer.notice(Notice::Message(&text));
     }
 
@@ -206,6 +238,11 @@ impl Drive<'_> {
             ended => Some(ended?),
         };
         watch.read_log();
+        for (host, spent) in &watch.times.spent {
+            if let Some(evaluated) = self.hosts.get(*host) {
+                guard.set_spent(&evaluated.host, *spent);
+            }
+        }
         let said = tracker.said();
         let outputs = outputs(self.database, &tracker)?;
         let realised = tracker.finish(self.database)?;
@@ -245,20 +282,20 @@ impl Drive<'_> {
             lacks_downloads: !left.realised.unfetched.is_empty(),
             nix_was_killed: left.nix_was_killed,
             stop: left.stop.clone(),
+            remote: left.remote.clone(),
             ..Ended::default()
         };
         let kinds = self.kinds(&left);
         for (path, kind) in &kinds {
-            // Whoever chooses the builders tries another one first.
+            // Whoever chooses the builders tries another one first; a download fails of what it is from, wherever.
             let elsewhere = !self.work.settings.is_empty() && left.remote.contains(path);
             let kind = match kind {
-                FailureKind::Transient if elsewhere => &FailureKind::Itself,
+                FailureKind::Transient if elsewhere && !self.is_download(path) => {
+                    &FailureKind::Itself
+                }
                 kind => kind,
             };
-            let reaches =
-                |host: &Host| self.closures.get(*host).is_some_and(|all| all.contains(path));
-            let hosts = (0..self.hosts.len()).filter(reaches).collect();
-            ended.failed.insert(path.clone(), (*kind, hosts));
+            ended.failed.insert(path.clone(), (*kind, self.needing(path)));
         }
         for (host, evaluated) in self.hosts.iter().enumerate() {
             if self.database.is_valid(&evaluated.output)? {
@@ -268,7 +305,7 @@ impl Drive<'_> {
         let again = round.again.keys().cloned().collect();
         let of = if let What::Only(these) = &round.what { these } else { &again };
         for path in of {
-            if is_built(self.database, path)? {
+            if self.database.is_built(path)? {
                 ended.derivations.insert(path.clone());
             }
         }
@@ -281,7 +318,12 @@ impl Drive<'_> {
             let text = "Nix itself was killed, as when there is no memory left";
             self.work.observer.notice(Notice::Message(text));
         }
+        let before = self.rounds.is_one_by_one();
         self.rounds.learn(round, &ended);
+        if self.rounds.is_one_by_one() && !before {
+            let text = "Nix came to no end for some hosts, of which nothing failed: realising them one by one";
+            self.work.observer.notice(Notice::Message(text));
+        }
         let outputs = left.outputs.clone();
         self.add(left, kinds);
         if ended.hosts.len() < self.hosts.len() {
@@ -290,25 +332,32 @@ impl Drive<'_> {
         Ok(())
     }
 
-    /// What each derivation failed of. One that was stopped has not failed, unless Nix said so before.
+    /// What each derivation failed of. One that was being built when Nix was stopped, or broke off by itself, has not
+    /// failed: Nix says so of each that has.
     fn kinds(&self, left: &Left) -> BTreeMap<StorePath, FailureKind> {
         let was_stopped = left.stop.is_some() || left.nix_was_killed;
         let failed = left.realised.failed.iter();
-        let is_named = |path: &StorePath| {
-            left.said.get(path).is_some_and(|said| said.contains(&path.to_string()))
+        let is_told = |path: &StorePath| {
+            let said = left.said.get(path).filter(|said| !said.is_empty());
+            said.is_some_and(|said| !was_stopped || said.contains(&path.to_string()))
         };
-        let failed: Vec<_> = failed.filter(|(path, _)| !was_stopped || is_named(path)).collect();
+        let failed: Vec<_> = failed.filter(|(path, _)| is_told(path)).collect();
         let logs: Vec<String> = failed.iter().map(|(_, failed)| failed.lines.join("\n")).collect();
         let evidence = failed.iter().zip(&logs).map(|((path, _), log)| Evidence {
             said: left.said.get(*path).map_or("", String::as_str),
             log,
-            is_download: derivations::read(self.nix.layout(), path)
-                .is_ok_and(|derivation| derivation.is_fixed_output()),
+            is_download: self.is_download(path),
             is_remote: left.remote.contains(*path),
             is_named_by_the_kernel: left.seen.killed.contains(*path),
         });
         let kinds = verdict::kinds(&evidence.collect::<Vec<_>>(), left.kills);
         failed.iter().map(|(path, _)| (*path).clone()).zip(kinds).collect()
+    }
+
+    /// Whether what it makes is known beforehand.
+    fn is_download(&self, path: &StorePath) -> bool {
+        let read = derivations::read(self.nix.layout(), path);
+        read.is_ok_and(|derivation| derivation.is_fixed_output())
     }
 
     fn note_peaks(&self, left: &Left, kinds: &BTreeMap<StorePath, FailureKind>) {
@@ -381,8 +430,8 @@ impl Drive<'_> {
         // That Nix was interrupted is no news where we did it.
         let is_about = |error: &str| kinds.keys().any(|path| error.contains(&path.to_string()));
         for error in realised.errors {
-            if (stop.is_none() || is_about(&error)) && !self.realised.errors.contains(&error) {
-                self.realised.errors.push(error);
+            if stop.is_none() || is_about(&error) {
+                self.realised.add_error(error);
             }
         }
         for (path, mut failed) in realised.failed {
@@ -394,25 +443,8 @@ impl Drive<'_> {
         }
     }
 
-    /// Takes out what came to be in a later round.
     fn finish(&mut self) -> Result<(), BuildError> {
-        let mut cured = Vec::new();
-        for path in self.realised.failed.keys() {
-            if is_built(self.database, path)? {
-                cured.push(path.clone());
-            }
-        }
-        for path in &cured {
-            self.realised.failed.remove(path);
-        }
-        let names = |error: &String| cured.iter().any(|path| error.contains(&path.to_string()));
-        self.realised.errors.retain(|error| !names(error));
-        let unfetched = std::mem::take(&mut self.realised.unfetched);
-        for path in unfetched {
-            if !self.database.is_valid(&path)? {
-                self.realised.unfetched.insert(path);
-            }
-        }
+        self.realised.take_out_the_cured(self.database)?;
         let mut deaths = self.realised.failed.values().map(|failed| failed.kind);
         if deaths.any(|kind| matches!(kind, FailureKind::Memory { .. })) {
             let by = self.work.guard.knows_by();
@@ -459,13 +491,4 @@ fn outputs(
         touched.extend(database.outputs(&derivation)?.into_values());
     }
     Ok(touched)
-}
-
-fn is_built(database: &Database, derivation: &StorePath) -> Result<bool, DatabaseError> {
-    for output in database.outputs(derivation)?.values() {
-        if !database.is_valid(output)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }

@@ -61,8 +61,50 @@ pub struct Retry {
 }
 
 impl Realised {
+    /// What this and what came later came to.
+    pub(crate) fn and(mut self, later: Self, database: &Database) -> Result<Self, DatabaseError> {
+        self.failed.extend(later.failed);
+        self.built += later.built;
+        self.fetched += later.fetched;
+        self.unfetched.extend(later.unfetched);
+        self.retries.extend(later.retries);
+        self.unfinished.extend(later.unfinished);
+        self.stopped = later.stopped.or(self.stopped);
+        later.errors.into_iter().for_each(|error| self.add_error(error));
+        self.take_out_the_cured(database)?;
+        Ok(self)
+    }
+
+    /// One that was said already is the same one.
+    pub(super) fn add_error(&mut self, error: String) {
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
+        }
+    }
+
+    /// Takes out what came to be in a later try.
+    pub(super) fn take_out_the_cured(&mut self, database: &Database) -> Result<(), DatabaseError> {
+        let mut cured = Vec::new();
+        for path in self.failed.keys() {
+            if database.is_built(path)? {
+                cured.push(path.clone());
+            }
+        }
+        for path in &cured {
+            self.failed.remove(path);
+        }
+        let names = |error: &String| cured.iter().any(|path| error.contains(&path.to_string()));
+        self.errors.retain(|error| !names(error));
+        for path in std::mem::take(&mut self.unfetched) {
+            if !database.is_valid(&path)? {
+                self.unfetched.insert(path);
+            }
+        }
+        Ok(())
+    }
+
     /// What a host failed of, that is not there: by the worst of what failed for it. Where nothing did, what it needs
-    /// could not be downloaded, or Nix itself came to no end.
+    /// could not be downloaded, nobody was there to build it, or Nix itself came to no end.
     pub(crate) fn kind_for(&self, failures: &[Failure]) -> FailureKind {
         let weight = |kind: &FailureKind| match kind {
             FailureKind::Itself => 3,
@@ -71,12 +113,7 @@ impl Realised {
             FailureKind::Transient => 0,
         };
         let worst = failures.iter().map(|failure| failure.kind).max_by_key(weight);
-        let without = if self.unfetched.is_empty() && self.unfinished.is_empty() {
-            FailureKind::Itself
-        } else {
-            FailureKind::Transient
-        };
-        worst.unwrap_or(without)
+        worst.unwrap_or(FailureKind::Transient)
     }
 }
 

@@ -1,9 +1,9 @@
 //! What to realise next, after what became of the rounds before. Pure.
 //!
-//! What died of memory is tried again by itself: with half the jobs, then with one job and one core, and at last
-//! alone, when everything that does not wait for it is done. What failed of the network or a full disk is tried
-//! again as it was. What failed of itself is not, nor what cannot be without it. Each of these is bounded, so that
-//! a night comes to an end.
+//! What died of memory is tried again by itself, when everything that does not wait for it is done: with half the jobs,
+//! then with one job and one core, and at last alone; what died on another machine, alone at once. What failed of the network or a full disk is tried
+//! again as it was. What failed of itself is not, nor what cannot be without it. Where Nix broke off, each host is
+//! realised by itself. Each of these is bounded, so that a night comes to an end.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -61,6 +61,13 @@ pub(super) struct Round {
     pub again: BTreeMap<StorePath, FailureKind>,
 }
 
+/// A round that goes before all others, and the hosts that it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct First {
+    pub round: Round,
+    pub hosts: BTreeSet<Host>,
+}
+
 /// What ended a run of Nix before its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -81,6 +88,8 @@ pub(super) struct Ended {
     pub hosts: BTreeSet<Host>,
     /// Those of the derivations it was for that are there now.
     pub derivations: BTreeSet<StorePath>,
+    /// What other machines built.
+    pub remote: BTreeSet<StorePath>,
     /// Whether something could not be downloaded.
     pub lacks_downloads: bool,
     /// Whether Nix itself was killed.
@@ -95,7 +104,9 @@ pub(super) struct Rounds {
     /// The limits after each death of memory.
     ladder: Vec<Limits>,
     /// Done before everything else.
-    first: VecDeque<Round>,
+    first: VecDeque<First>,
+    /// The one of them that is being done.
+    doing: Option<First>,
     /// Hosts that may still come to be.
     open: BTreeSet<Host>,
     /// Those among them that are to be tried.
@@ -109,6 +120,8 @@ pub(super) struct Rounds {
     again: BTreeSet<StorePath>,
     runs_killed: usize,
     runs_lacking: usize,
+    /// Hosts are realised one by one: a run of all of them came to no end for some.
+    one_by_one: bool,
     collections: u32,
     is_full: bool,
     is_over: bool,
@@ -116,11 +129,12 @@ pub(super) struct Rounds {
 
 impl Rounds {
     /// So many hosts, after these rounds.
-    pub(super) fn new(limits: Limits, hosts: usize, first: VecDeque<Round>) -> Self {
+    pub(super) fn new(limits: Limits, hosts: usize, first: VecDeque<First>) -> Self {
         Self {
             limits,
             ladder: ladder(limits),
             first,
+            doing: None,
             open: (0..hosts).collect(),
             pending: (0..hosts).collect(),
             waiting: BTreeMap::new(),
@@ -130,6 +144,7 @@ impl Rounds {
             again: BTreeSet::new(),
             runs_killed: 0,
             runs_lacking: 0,
+            one_by_one: false,
             collections: 0,
             is_full: false,
             is_over: false,
@@ -144,11 +159,32 @@ impl Rounds {
         if self.is_full {
             return Step::Collect;
         }
-        if let Some(round) = self.first.pop_front() {
-            return Step::Realise(round);
-        }
-        let round = self.together().or_else(|| self.hosts()).or_else(|| self.alone());
+        let round = self.first().or_else(|| self.hosts());
+        let round = round.or_else(|| self.together()).or_else(|| self.alone());
         round.map_or(Step::Done, Step::Realise)
+    }
+
+    /// The next of those that go before all others, unless none of its hosts can come to be, or each waits for what died.
+    fn first(&mut self) -> Option<Round> {
+        let open = &self.open;
+        self.first.retain(|first| !first.hosts.is_disjoint(open));
+        let goes =
+            |first: &First| first.hosts.intersection(&self.open).any(|host| !self.waits(*host));
+        let place = self.first.iter().position(goes)?;
+        self.doing = self.first.remove(place);
+        let round = self.doing.as_ref().map(|first| first.round.clone())?;
+        Some(match round.what {
+            What::Hosts(hosts) => {
+                let these = hosts.intersection(&self.open).filter(|host| !self.waits(**host));
+                Round { what: What::Hosts(these.copied().collect()), ..round }
+            }
+            What::Only(_) => round,
+        })
+    }
+
+    /// Whether a host needs what died of memory and is to be tried again.
+    fn waits(&self, host: Host) -> bool {
+        self.waiting.values().any(|hosts| hosts.contains(&host))
     }
 
     /// What died of memory and is not at the end of its ladder yet, those with the fewest deaths first.
@@ -181,9 +217,9 @@ impl Rounds {
 
     /// The hosts that are to be tried and wait for nothing that died.
     fn hosts(&mut self) -> Option<Round> {
-        let waits = |host: &Host| self.waiting.values().any(|hosts| hosts.contains(host));
-        let these: BTreeSet<Host> =
-            self.pending.intersection(&self.open).filter(|host| !waits(host)).copied().collect();
+        let these = self.pending.intersection(&self.open).filter(|host| !self.waits(**host));
+        let at_once = if self.one_by_one { 1 } else { usize::MAX };
+        let these: BTreeSet<Host> = these.take(at_once).copied().collect();
         if these.is_empty() {
             return None;
         }
@@ -203,6 +239,9 @@ impl Rounds {
 
     /// What became of a round.
     pub(super) fn learn(&mut self, round: &Round, ended: &Ended) {
+        if let Some(first) = self.doing.take().filter(|_| ended.stop.is_some()) {
+            self.first.push_front(first);
+        }
         self.open.retain(|host| !ended.hosts.contains(host));
         self.waiting.retain(|path, hosts| {
             let is_there = ended.derivations.contains(path);
@@ -216,7 +255,19 @@ impl Rounds {
             What::Only(_) => BTreeSet::new(),
         };
         self.pending.retain(|host| !tried.contains(host));
+        // What dies alone has nothing left to be tried with; on another machine, only that helps.
+        let least = self.ladder.last() == Some(&round.limits);
+        let was_alone = least && matches!(&round.what, What::Only(these) if these.len() == 1);
         for (path, (kind, hosts)) in &ended.failed {
+            let skipped = match ended.remote.contains(path) {
+                _ if was_alone => self.ladder.len(),
+                true => self.ladder.len() - 1,
+                false => 0,
+            };
+            if matches!(kind, FailureKind::Memory { .. }) && skipped > 0 {
+                let deaths = self.deaths.entry(path.clone()).or_default();
+                *deaths = (*deaths).max(skipped);
+            }
             self.failed(path, *kind, hosts);
         }
         if let Some(stop) = &ended.stop {
@@ -242,6 +293,19 @@ impl Rounds {
             if self.runs_lacking <= PAUSES.len() {
                 self.pending.extend(&tried);
             }
+        } else {
+            self.broke_off(&tried);
+        }
+    }
+
+    /// Hosts that are not there, and for which nothing failed: Nix ends before its time when there is nobody left who
+    /// builds for a system (to 2.29), or with its daemon. By itself, each that can come to be does.
+    fn broke_off(&mut self, tried: &BTreeSet<Host>) {
+        let left = tried.intersection(&self.open).filter(|host| !self.waits(**host));
+        let left: BTreeSet<Host> = left.copied().collect();
+        if !self.one_by_one && !left.is_subset(&self.pending) {
+            self.one_by_one = true;
+            self.pending.extend(left);
         }
     }
 
@@ -281,14 +345,22 @@ impl Rounds {
 
     fn stopped(&mut self, stop: &Stop) {
         match stop {
-            Stop::Deadline => self.is_over = true,
-            Stop::Host(host) => {
-                self.open.remove(host);
-                let open = &self.open;
-                self.waiting.retain(|_, hosts| hosts.iter().any(|host| open.contains(host)));
-            }
+            Stop::Deadline => self.end(),
+            Stop::Host(host) => self.leave_out(*host),
             Stop::Disk(_) => self.is_full = true,
         }
+    }
+
+    /// A host is not to be tried any more.
+    pub(super) fn leave_out(&mut self, host: Host) {
+        self.open.remove(&host);
+        let open = &self.open;
+        self.waiting.retain(|_, hosts| hosts.iter().any(|host| open.contains(host)));
+    }
+
+    /// Nothing more is to be tried.
+    pub(super) fn end(&mut self) {
+        self.is_over = true;
     }
 
     /// Garbage was collected. Says whether the run goes on: it does not without room, nor for ever.
@@ -297,6 +369,11 @@ impl Rounds {
         self.is_full = false;
         self.is_over = !has_room || self.collections >= COLLECTIONS;
         !self.is_over
+    }
+
+    /// Whether hosts are realised one by one from now on.
+    pub(super) fn is_one_by_one(&self) -> bool {
+        self.one_by_one
     }
 
     /// The hosts that may still come to be.

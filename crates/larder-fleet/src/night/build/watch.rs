@@ -60,7 +60,9 @@ impl Observer for Listener<'_> {
                 }
             }
             Notice::BuildEnded(derivation) => {
-                lock(&self.now).building.remove(derivation);
+                let mut now = lock(&self.now);
+                now.building.remove(derivation);
+                now.names.remove(derivation);
             }
             _ => {}
         }
@@ -77,16 +79,21 @@ pub(super) struct HostTimes {
 }
 
 impl HostTimes {
+    /// Whether a host has had more than it may.
+    pub(super) fn is_over(&self, host: Host) -> bool {
+        let spent = self.spent.get(&host);
+        self.limit.zip(spent).is_some_and(|(limit, spent)| *spent > limit)
+    }
+
     /// So much time has gone by while these were built. Names a host that has had more than it may.
     fn add(&mut self, time: Duration, building: &BTreeSet<StorePath>) -> Option<Host> {
-        let limit = self.limit?;
+        self.limit?;
         for (host, own) in &self.own {
             if !own.is_disjoint(building) {
                 *self.spent.entry(*host).or_default() += time;
             }
         }
-        let over = |host: &&Host| self.spent.get(host).is_some_and(|spent| *spent > limit);
-        self.own.keys().find(over).copied()
+        self.own.keys().copied().find(|host| self.is_over(*host))
     }
 }
 
@@ -97,8 +104,6 @@ pub(super) struct Seen {
     pub peaks: BTreeMap<StorePath, u64>,
     /// The builds of which the kernel's log says that it killed a process.
     pub killed: BTreeSet<StorePath>,
-    /// The most that all of it took at once.
-    pub most: u64,
 }
 
 /// Watches one run of Nix.
@@ -159,8 +164,7 @@ impl<'a> Watch<'a> {
         let Some(root) = self.guard.root(&self.started) else { return };
         let names = lock(&self.now).names.clone();
         let looking = tokio::task::spawn_blocking(move || processes::below(root, &names));
-        let Ok(Running { builds, all }) = looking.await else { return };
-        self.seen.most = self.seen.most.max(all.peak());
+        let Ok(Running { builds, .. }) = looking.await else { return };
         for (build, taken) in builds {
             let peak = self.seen.peaks.entry(build.clone()).or_default();
             *peak = (*peak).max(taken.peak());
@@ -174,8 +178,8 @@ impl<'a> Watch<'a> {
 
     /// Reads whom the kernel killed. To be done once more when Nix has ended.
     pub(super) fn read_log(&mut self) {
-        for victim in self.log.victims() {
-            if let Some(build) = self.processes.get(&victim.pid) {
+        for pid in self.log.victims() {
+            if let Some(build) = self.processes.get(&pid) {
                 self.seen.killed.insert(build.clone());
             }
         }

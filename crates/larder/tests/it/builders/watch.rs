@@ -7,7 +7,7 @@ use std::{
 };
 
 use larder_fleet::{
-    builders::{Builder, Builders, Ssh, Watch},
+    builders::{Builder, Builders, Roster, Ssh},
     night::{Notice, Observer},
 };
 use larder_nix::{
@@ -26,7 +26,7 @@ fn configured(builder: &RemoteBuilder) -> Builder {
     larder::config::Config::parse(&text, "test").unwrap().builders.remove(0)
 }
 
-async fn nix(store: &TestStore, ssh: &Ssh, cancel: &CancellationToken) -> Nix {
+pub(super) async fn nix(store: &TestStore, ssh: &Ssh, cancel: &CancellationToken) -> Nix {
     let own = store.environment().into_iter();
     let own = own.map(|(name, value)| (name.to_owned(), value.display().to_string()));
     let path = path_with(&store.version().bin_dir()).to_str().unwrap().to_owned();
@@ -60,7 +60,7 @@ async fn who_dies_is_dropped_from_the_list_and_who_returns_is_on_it_again() {
     let interval = Duration::from_millis(100);
     let builders = Builders { interval, ..Builders::new(all, &folder) };
     let mut told = Told::default();
-    let mut watch = Watch::begin(&builders, &nix, &mut told, &cancel).await.unwrap();
+    let mut roster = Roster::begin(&builders, &nix, &mut told, &cancel).await.unwrap();
     let list = || fs::read_to_string(&builders.list).unwrap();
     assert_eq!(list().lines().count(), 2);
     assert!(told.0.is_empty(), "{told:?}", told = told.0);
@@ -80,9 +80,9 @@ async fn who_dies_is_dropped_from_the_list_and_who_returns_is_on_it_again() {
     let story = tokio::time::timeout(SOON, story);
     tokio::select! {
         done = story => done.expect("the list follows"),
-        never = watch.keep(&mut told, &cancel) => never,
+        never = roster.keep(&mut told, &cancel) => never,
     }
-    drop(watch);
+    drop(roster);
     let [gone, back] = told.0.as_slice() else { panic!("{:?}", told.0) };
     assert!(gone.starts_with("builder builder1 is gone"), "{gone}");
     assert!(gone.contains("Connection refused"), "{gone}");

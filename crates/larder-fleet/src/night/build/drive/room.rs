@@ -7,7 +7,7 @@ use larder_nix::command::CommandError;
 
 use super::Drive;
 use crate::night::{
-    build::{BuildError, watch::free as free_bytes},
+    build::{BuildError, rounds::Stop, watch::free as free_bytes},
     guard::size,
     progress::Notice,
 };
@@ -48,8 +48,30 @@ impl Drive<'_> {
         let wanted = floor.saturating_mul(2).saturating_sub(before).max(1);
         let command = self.nix.command("nix-store").args(["--gc", "--max-freed"]);
         let command = command.arg(wanted.to_string());
-        match command.output(self.work.cancel).await {
-            Err(error @ CommandError::Cancelled { .. }) => return Err(error.into()),
+        // What it has deleted when the night is over stays deleted.
+        let stopped = self.work.cancel.child_token();
+        let deadline = self.work.guard.deadline();
+        let collecting = command.output(&stopped);
+        tokio::pin!(collecting);
+        let ended = match deadline {
+            None => collecting.await,
+            Some(deadline) => match tokio::time::timeout_at(deadline, &mut collecting).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    stopped.cancel();
+                    collecting.await
+                }
+            },
+        };
+        match ended {
+            Err(error @ CommandError::Cancelled { .. }) if self.work.cancel.is_cancelled() => {
+                return Err(error.into());
+            }
+            Err(CommandError::Cancelled { .. }) => {
+                self.note_stop(&Stop::Deadline);
+                self.rounds.end();
+                return Ok(());
+            }
             Err(error) => self.work.observer.notice(Notice::Message(&error.to_string())),
             Ok(_) => {}
         }
@@ -57,10 +79,15 @@ impl Drive<'_> {
         let freed = size(after.saturating_sub(before));
         self.work.observer.notice(Notice::Message(&format!("garbage collected: {freed} freed")));
         if !self.rounds.collected(after >= floor) {
+            let why = match after < floor {
+                true => format!("{}, and collecting garbage did not help", room(after, floor)),
+                false => "garbage was collected for the last time in this run, and what is built \
+                          fills the room again and again"
+                    .to_owned(),
+            };
             let text = format!(
-                "stopped: the disk is nearly full: {}, and collecting garbage did not help. \
-                 What was built is kept. Make room, or lower `min-free-disk` under [build]",
-                room(after, floor)
+                "stopped: the disk is nearly full: {why}. What was built is kept. Make room, or lower \
+                 `min-free-disk` under [build]"
             );
             self.leave_open(&text);
             self.work.observer.notice(Notice::Message(&text));

@@ -23,7 +23,50 @@ struct World {
     /// Each host's derivations.
     hosts: Vec<Vec<usize>>,
     natures: Vec<Nature>,
+    /// What each derivation needs: some of those before it.
+    needs: Vec<BTreeSet<usize>>,
     limits: Limits,
+    /// Those that are known to be big.
+    known: BTreeSet<usize>,
+    /// Whether the first host goes first.
+    has_first: bool,
+    /// After so many derivations of a run of Nix, the disk is full.
+    stops: Vec<usize>,
+}
+
+impl World {
+    fn closure(&self, of: &[usize]) -> BTreeSet<usize> {
+        let mut all: BTreeSet<usize> = of.iter().copied().collect();
+        for index in (0..self.natures.len()).rev() {
+            if all.contains(&index) {
+                all.extend(&self.needs[index]);
+            }
+        }
+        all
+    }
+
+    fn needing(&self, index: usize) -> BTreeSet<Host> {
+        let needs = |host: &Host| self.closure(&self.hosts[*host]).contains(&index);
+        (0..self.hosts.len()).filter(needs).collect()
+    }
+
+    fn first(&self) -> VecDeque<First> {
+        let mut first = VecDeque::new();
+        for index in &self.known {
+            let needs: BTreeSet<StorePath> = self.needs[*index].iter().copied().map(path).collect();
+            let alone = Limits { max_jobs: 1, ..self.limits };
+            for (these, limits) in [(needs, self.limits), ([path(*index)].into(), alone)] {
+                let round = Round { what: What::Only(these), limits, ..Round::default() };
+                first.push_back(First { round, hosts: self.needing(*index) });
+            }
+        }
+        if self.has_first {
+            let (what, limits) = (What::Hosts([0].into()), self.limits);
+            let round = Round { what, limits, ..Round::default() };
+            first.push_back(First { round, hosts: [0].into() });
+        }
+        first
+    }
 }
 
 fn path(index: usize) -> StorePath {
@@ -42,12 +85,21 @@ fn nature() -> impl Strategy<Value = Nature> {
 fn worlds() -> impl Strategy<Value = World> {
     let limits = (1..6_u32, 0..4_u32).prop_map(|(max_jobs, cores)| Limits { max_jobs, cores });
     (prop::collection::vec(nature(), 1..12), limits).prop_flat_map(|(natures, limits)| {
-        let some = prop::collection::vec(0..natures.len(), 0..6);
-        prop::collection::vec(some, 1..5).prop_map(move |hosts| World {
-            hosts,
-            natures: natures.clone(),
-            limits,
-        })
+        let count = natures.len();
+        let some = prop::collection::vec(0..count, 0..6);
+        let needs = prop::collection::vec(prop::collection::btree_set(0..count, 0..3), count);
+        let known = prop::collection::btree_set(0..count, 0..3);
+        let stops = prop::collection::vec(0..6_usize, 0..COLLECTIONS as usize);
+        let hosts = prop::collection::vec(some, 1..5);
+        (hosts, needs, known, any::<bool>(), stops).prop_map(
+            move |(hosts, mut needs, known, has_first, stops)| {
+                for (index, needs) in needs.iter_mut().enumerate() {
+                    needs.retain(|need| *need < index);
+                }
+                let natures = natures.clone();
+                World { hosts, natures, needs, limits, known, has_first, stops }
+            },
+        )
     })
 }
 
@@ -81,7 +133,7 @@ impl Played {
     }
 
     fn run(&mut self, round: &Round) -> Ended {
-        let wanted: BTreeSet<usize> = match &round.what {
+        let wanted: Vec<usize> = match &round.what {
             What::Hosts(hosts) => {
                 hosts.iter().flat_map(|host| self.world.hosts[*host].clone()).collect()
             }
@@ -90,20 +142,28 @@ impl Played {
             }
         };
         let mut ended = Ended::default();
-        for index in wanted.difference(&self.built.clone()) {
+        let mut left = self.world.stops.last().copied();
+        for index in self.world.closure(&wanted).difference(&self.built.clone()) {
+            if !self.world.needs[*index].is_subset(&self.built) {
+                continue;
+            }
+            if left == Some(0) {
+                let _ = self.world.stops.pop();
+                ended.stop = Some(Stop::Disk(1));
+                break;
+            }
+            left = left.map(|left| left - 1);
             self.tries[*index] += 1;
             match self.fits(*index, round.limits) {
                 Ok(()) => drop(self.built.insert(*index)),
                 Err(kind) => {
-                    let needs = |host: &Host| self.world.hosts[*host].contains(index);
-                    let hosts = (0..self.world.hosts.len()).filter(needs).collect();
-                    ended.failed.insert(path(*index), (kind, hosts));
+                    drop(ended.failed.insert(path(*index), (kind, self.world.needing(*index))));
                 }
             }
         }
         if let What::Hosts(hosts) = &round.what {
             let whole =
-                |host: &&Host| self.world.hosts[**host].iter().all(|i| self.built.contains(i));
+                |host: &&Host| self.world.hosts[**host].iter().all(|it| self.built.contains(it));
             self.host_is_built.extend(hosts.iter().filter(whole));
         }
         ended.hosts = self.host_is_built.clone();
@@ -115,12 +175,18 @@ impl Played {
 proptest! {
     #[test]
     fn what_can_come_to_be_does_and_nothing_is_tried_too_often(world in worlds()) {
-        let mut rounds = Rounds::new(world.limits, world.hosts.len(), VecDeque::new());
+        let mut rounds = Rounds::new(world.limits, world.hosts.len(), world.first());
         let mut played = Played::new(world.clone());
-        let mut steps = 0;
-        while let Step::Realise(round) = rounds.next() {
-            steps += 1;
+        for steps in 0.. {
             prop_assert!(steps < 200, "it does not end");
+            let round = match rounds.next() {
+                Step::Done => break,
+                Step::Collect => {
+                    prop_assert!(rounds.collected(true));
+                    continue;
+                }
+                Step::Realise(round) => round,
+            };
             prop_assert!(round.limits.max_jobs <= world.limits.max_jobs);
             prop_assert!(round.limits.max_jobs >= 1);
             let ended = played.run(&round);
@@ -136,7 +202,7 @@ proptest! {
             prop_assert!(played.tries[index] <= most, "{nature:?}: {} tries", played.tries[index]);
         }
         for (host, needs) in world.hosts.iter().enumerate() {
-            let can = needs.iter().all(|index| match world.natures[*index] {
+            let can = world.closure(needs).into_iter().all(|index| match world.natures[index] {
                 Nature::Good => true,
                 Nature::Bad => false,
                 Nature::Big { jobs, .. } => jobs >= 1,
@@ -160,27 +226,65 @@ fn round(step: Step) -> Round {
 }
 
 #[test]
-fn a_death_leads_to_half_the_jobs_then_to_one_and_then_to_being_alone_after_the_others() {
+fn a_death_leads_to_half_the_jobs_and_then_to_one_after_everything_else() {
     let mut rounds = Rounds::new(Limits { max_jobs: 8, cores: 0 }, 2, VecDeque::new());
     let main = round(rounds.next());
     assert_eq!(main.what, What::Hosts([0, 1].into()));
     // The other host is not there either, for no reason of its own.
     let ended = Ended { lacks_downloads: true, ..big() };
     rounds.learn(&main, &ended);
+    let others = round(rounds.next());
+    assert_eq!((others.what.clone(), others.pause), (What::Hosts([1].into()), PAUSES[0]));
+    rounds.learn(&others, &Ended { hosts: [1].into(), ..Ended::default() });
     let half = round(rounds.next());
     assert_eq!(half.what, What::Only([path(0)].into()));
     assert_eq!(half.limits, Limits { max_jobs: 4, cores: 0 });
     rounds.learn(&half, &big());
     let one = round(rounds.next());
     assert_eq!(one.limits, Limits { max_jobs: 1, cores: 1 });
+    // It was alone already.
     rounds.learn(&one, &big());
-    let others = round(rounds.next());
-    assert_eq!((others.what.clone(), others.pause), (What::Hosts([1].into()), PAUSES[0]));
-    rounds.learn(&others, &Ended { hosts: [1].into(), ..Ended::default() });
+    assert_eq!(rounds.next(), Step::Done);
+}
+
+#[test]
+fn what_dies_in_the_company_of_others_is_at_last_alone() {
+    let mut rounds = Rounds::new(Limits { max_jobs: 1, cores: 0 }, 2, VecDeque::new());
+    let both = |kind| {
+        let failed = |host| (path(host), (kind, [host].into()));
+        Ended { failed: [failed(0), failed(1)].into(), ..Ended::default() }
+    };
+    let died = both(FailureKind::Memory { inferred: false });
+    let mut tried = Vec::new();
+    while let Step::Realise(round) = rounds.next() {
+        tried.push(round.what.clone());
+        match &round.what {
+            What::Only(these) if these.len() == 1 => {
+                let derivations = these.clone();
+                rounds.learn(&round, &Ended { derivations, ..Ended::default() });
+            }
+            What::Hosts(hosts) if hosts.len() == 1 => {
+                let hosts = hosts.clone();
+                rounds.learn(&round, &Ended { hosts, ..Ended::default() });
+            }
+            _ => rounds.learn(&round, &died),
+        }
+    }
+    let only = |all: &[usize]| What::Only(all.iter().copied().map(path).collect());
+    let host = |host| What::Hosts([host].into());
+    let all = What::Hosts([0, 1].into());
+    assert_eq!(tried, [all, only(&[0, 1]), only(&[0]), host(0), only(&[1]), host(1)]);
+}
+
+#[test]
+fn what_died_on_another_machine_is_only_tried_alone() {
+    let mut rounds = Rounds::new(Limits { max_jobs: 4, cores: 4 }, 1, VecDeque::new());
+    let main = round(rounds.next());
+    rounds.learn(&main, &Ended { remote: [path(0)].into(), ..big() });
     let alone = round(rounds.next());
-    assert_eq!((alone.what.clone(), alone.limits), (What::Only([path(0)].into()), one.limits));
-    rounds.learn(&alone, &Ended { derivations: [path(0)].into(), ..Ended::default() });
-    assert_eq!(round(rounds.next()).what, What::Hosts([0].into()));
+    assert_eq!(alone.limits, Limits { max_jobs: 1, cores: 1 });
+    rounds.learn(&alone, &Ended { remote: [path(0)].into(), ..big() });
+    assert_eq!(rounds.next(), Step::Done);
 }
 
 #[test]
@@ -221,4 +325,18 @@ fn nix_itself_killed_takes_the_whole_run_down_the_ladder() {
         rounds.learn(&round, &Ended { nix_was_killed: true, ..Ended::default() });
     }
     assert_eq!(jobs, [(4, 0), (2, 0), (1, 1), (1, 1)]);
+}
+
+#[test]
+fn where_nix_broke_off_each_host_is_tried_once_by_itself() {
+    let mut rounds = Rounds::new(Limits { max_jobs: 4, cores: 0 }, 3, VecDeque::new());
+    let mut tried = Vec::new();
+    while let Step::Realise(round) = rounds.next() {
+        let What::Hosts(hosts) = &round.what else { panic!("{round:?}") };
+        tried.push(hosts.iter().copied().collect::<Vec<_>>());
+        // Host 2 needs something that nobody builds.
+        let hosts = if *hosts == [2].into() || hosts.len() > 1 { [].into() } else { hosts.clone() };
+        rounds.learn(&round, &Ended { hosts, ..Ended::default() });
+    }
+    assert_eq!(tried, [vec![0, 1, 2], vec![0], vec![1], vec![2]]);
 }

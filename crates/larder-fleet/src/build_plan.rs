@@ -6,6 +6,10 @@
 use std::collections::BTreeSet;
 
 use larder_formats::store_path::{StoreDir, StorePath};
+use larder_nix::{
+    command::{CancellationToken, CommandError, Invocation, Output},
+    nix::Nix,
+};
 use serde::{Deserialize, Serialize};
 
 /// What would be built and what would be downloaded.
@@ -25,6 +29,36 @@ pub struct BuildPlan {
 }
 
 impl BuildPlan {
+    /// What Nix would do to realise a derivation or a store path.
+    pub(crate) async fn of(
+        nix: &Nix,
+        path: &StorePath,
+        cancel: &CancellationToken,
+    ) -> Result<Self, CommandError> {
+        let store_dir = &nix.layout().store_dir;
+        let command = nix.command("nix-store").args(["--realise", "--dry-run"]);
+        let command = command.arg(store_dir.display(path));
+        Ok(Self::ask(&command, store_dir, cancel).await?.1)
+    }
+
+    /// Runs a command with `--dry-run` in it, and reads what it wrote.
+    pub(crate) async fn ask(
+        command: &Invocation,
+        store_dir: &StoreDir,
+        cancel: &CancellationToken,
+    ) -> Result<(Output, Self), CommandError> {
+        let mut text = String::new();
+        let output = command
+            .run(cancel, |line| {
+                text.push_str(line);
+                text.push('\n');
+            })
+            .await?;
+        let Output { finished, stdout } = output;
+        let output = Output { finished: finished.check(command)?, stdout };
+        Ok((output, Self::parse(&text, store_dir)))
+    }
+
     /// Reads what a `--dry-run` wrote to standard error.
     pub fn parse(text: &str, store_dir: &StoreDir) -> Self {
         let mut plan = Self::default();

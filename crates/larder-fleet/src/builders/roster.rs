@@ -16,8 +16,9 @@ use larder_nix::{
     command::CancellationToken,
     nix::{Nix, NixError},
 };
+use tokio::time::Instant;
 
-use super::{builder::Builder, machines, probe, probe::Silence};
+use super::{builder::Builder, machines, probe, probe::Silence, words::Word};
 use crate::{
     durable,
     night::{Notice, Observer},
@@ -29,8 +30,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often they are asked during a run.
 const INTERVAL: Duration = Duration::from_secs(30);
 
+/// How long one that was lost in the middle of something is waited for, where nobody else is there for what it builds: as
+/// long as a restart of a small machine takes.
+const RETURN: Duration = Duration::from_secs(120);
+
+/// How often it is asked then.
+const OFTEN: Duration = Duration::from_secs(5);
+
 /// How often one may be late in a row: one that builds with all it has is slow to answer.
 const LATE: u32 = 2;
+
+/// How often one may lose a build and be there all the same, as if nothing had been: a connection breaks once.
+const LOST: u32 = 2;
 
 /// All builders that are configured; at least one.
 #[derive(Clone, Debug)]
@@ -43,23 +54,28 @@ pub struct Builders {
     pub patience: Duration,
     /// How often they are asked during a run.
     pub interval: Duration,
+    /// How long one that was lost is waited for, where it has no other.
+    pub returns: Duration,
 }
 
 impl Builders {
     /// Builders whose machines list lies in this folder.
     #[must_use]
     pub fn new(all: Vec<Builder>, folder: &std::path::Path) -> Self {
-        Self { all, list: folder.join("machines"), patience: PATIENCE, interval: INTERVAL }
+        let list = folder.join("machines");
+        Self { all, list, patience: PATIENCE, interval: INTERVAL, returns: RETURN }
     }
 }
 
 /// The builders during one run.
 #[derive(Debug)]
-pub struct Watch<'a> {
+pub struct Roster<'a> {
     builders: &'a Builders,
     nix: &'a Nix,
     states: Vec<State>,
     own: Own,
+    /// When all were asked last.
+    asked: Instant,
 }
 
 /// What is known of one.
@@ -68,8 +84,10 @@ struct State {
     lives: bool,
     /// How often it was late in a row.
     late: u32,
-    /// It was gone at some time since [`Watch::forgive`].
-    was_lost: bool,
+    /// It went or came since [`Roster::begin_try`].
+    has_changed: bool,
+    /// How many builds were lost there though it was there.
+    lost: u32,
     /// It spoils what it is given, and gets nothing more.
     set_aside: bool,
 }
@@ -81,7 +99,7 @@ struct Own {
     platforms: BTreeSet<String>,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> Roster<'a> {
     /// Asks all at once, and writes the list with those that answer.
     pub async fn begin(
         builders: &'a Builders,
@@ -94,22 +112,22 @@ impl<'a> Watch<'a> {
         let (answers, settings, system) =
             tokio::join!(asked, nix.own_settings(&[], cancel), nix.system(cancel));
         let own = Own { system: system?, platforms: settings?.systems };
-        let mut watch = Self { builders, nix, states, own };
-        for ((state, builder), answer) in watch.states.iter_mut().zip(&builders.all).zip(answers) {
+        let mut roster = Self { builders, nix, states, own, asked: Instant::now() };
+        for ((state, builder), answer) in roster.states.iter_mut().zip(&builders.all).zip(answers) {
             state.lives = answer.is_ok();
             if let Err(silence) = answer {
                 let text = format!("builder {} is left out: {silence}", builder.name);
                 observer.notice(Notice::Message(&text));
             }
         }
-        watch.write(observer);
-        Ok(watch)
+        roster.write(observer);
+        Ok(roster)
     }
 
-    /// What Nix is to be told besides.
+    /// What Nix is to be told besides; whether this machine may emulate all that it can, even what a native builds.
     #[must_use]
-    pub fn settings(&self) -> Vec<(String, String)> {
-        let live = self.live();
+    pub fn settings(&self, emulates: bool) -> Vec<(String, String)> {
+        let live = if emulates { Vec::new() } else { self.live() };
         let mut settings = vec![
             ("builders".to_owned(), format!("@{}", self.builders.list.display())),
             ("builders-use-substitutes".to_owned(), "true".to_owned()),
@@ -125,35 +143,52 @@ impl<'a> Watch<'a> {
     /// Keeps the list true until it is dropped, and tells of each change.
     pub async fn keep(&mut self, observer: &mut dyn Observer, cancel: &CancellationToken) -> ! {
         loop {
-            tokio::time::sleep(self.builders.interval).await;
-            let builders = self.builders;
-            let answers = probe::all(self.nix, &builders.all, builders.patience, cancel).await;
-            if !cancel.is_cancelled() {
-                self.learn(answers, observer);
-            }
+            // At once, where much time has gone by since the run was at it before.
+            tokio::time::sleep_until(self.asked + self.builders.interval).await;
+            self.ask((observer, cancel)).await;
         }
     }
 
-    /// Whether what was being built on this machine (as Nix names it) may be tried again elsewhere, now that it failed and
-    /// `by_itself` says whether that was the build's own doing. One that is there and fails all the same gets nothing more.
-    pub async fn is_worth_another_try(
+    async fn ask(&mut self, (observer, cancel): (&mut dyn Observer, &CancellationToken)) {
+        let builders = self.builders;
+        let answers = probe::all(self.nix, &builders.all, builders.patience, cancel).await;
+        self.asked = Instant::now();
+        if !cancel.is_cancelled() {
+            for (index, answer) in answers.into_iter().enumerate() {
+                self.learn(index, answer, observer);
+            }
+            self.write(observer);
+        }
+    }
+
+    /// From now on, [`Roster::has_changed`] tells of what is to come.
+    pub fn begin_try(&mut self) {
+        self.states.iter_mut().for_each(|state| state.has_changed = false);
+    }
+
+    /// Whether anybody went or came.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.states.iter().any(|state| state.has_changed)
+    }
+
+    /// Asks all, after these machines (as Nix names them) lost builds, of which is said whether by what the machine is.
+    /// Such a one gets nothing more, nor does one that was there all the time and has lost builds before.
+    pub async fn take_stock(
         &mut self,
-        machine: &str,
-        by_itself: bool,
+        losers: &BTreeMap<String, bool>,
         (observer, cancel): (&mut dyn Observer, &CancellationToken),
-    ) -> bool {
-        let Some(index) = self.builders.all.iter().position(|it| it.uri() == machine) else {
-            return false;
-        };
-        let (builders, builder) = (self.builders, &self.builders.all[index]);
-        let answer = probe::one(self.nix, builder, builders.patience, cancel).await;
-        let gone = answer.is_err() || self.states[index].was_lost;
-        let before = self.states[index];
-        if let Err(silence) = answer {
-            self.drop_out(index, &silence, observer);
-        } else if !gone && !by_itself {
-            self.states[index].set_aside = true;
-            if !before.set_aside {
+    ) {
+        let all = self.states.iter_mut().zip(&self.builders.all);
+        // For these, being late once more is being gone.
+        let lost = all.filter(|(_, builder)| losers.contains_key(&builder.uri()));
+        lost.for_each(|(state, _)| state.late = LATE);
+        self.ask((observer, cancel)).await;
+        for (state, builder) in self.states.iter_mut().zip(&self.builders.all) {
+            let Some(spoils) = losers.get(&builder.uri()).filter(|_| state.lives) else { continue };
+            state.lost += u32::from(!state.has_changed);
+            if (*spoils || state.lost >= LOST) && !state.set_aside {
+                (state.set_aside, state.has_changed) = (true, true);
                 let text = format!(
                     "builder {} answers, but did not do what it was given: it gets nothing more in this run",
                     builder.name
@@ -162,10 +197,42 @@ impl<'a> Watch<'a> {
             }
         }
         self.write(observer);
-        gone || !by_itself
     }
 
-    /// Whether somebody else is there for what this machine builds for.
+    /// Waits a while for those that were lost in this try, where nobody else is there for what they build.
+    pub async fn wait(
+        &mut self,
+        builds_here: bool,
+        (observer, cancel): (&mut dyn Observer, &CancellationToken),
+    ) {
+        let (builders, end) = (self.builders, Instant::now() + self.builders.returns);
+        let pause = OFTEN.min(builders.returns / 4);
+        let mut told = false;
+        while Instant::now() < end && !cancel.is_cancelled() {
+            let Some(missed) = self.missed(builds_here) else { return };
+            if !std::mem::replace(&mut told, true) {
+                let text = format!("waiting a while for builder {} to return", missed.name);
+                observer.notice(Notice::Message(&text));
+            }
+            tokio::time::sleep(pause).await;
+            self.ask((observer, cancel)).await;
+        }
+    }
+
+    /// One that was lost in this try and builds natively what nobody else does.
+    fn missed(&self, builds_here: bool) -> Option<&'a Builder> {
+        let live = self.live();
+        let here = |system: &Word| builds_here && self.own.system == system.as_str();
+        let there =
+            |system: &Word| live.iter().any(|it| it.native_systems().any(|one| one == system));
+        let has_no_other =
+            |it: &Builder| it.native_systems().any(|system| !here(system) && !there(system));
+        let all = self.states.iter().zip(&self.builders.all);
+        let mut lost = all.filter(|(state, _)| !state.lives && state.has_changed);
+        lost.find(|(_, builder)| has_no_other(builder)).map(|(_, builder)| builder)
+    }
+
+    /// Whether somebody is there for what this machine builds for, it or another.
     #[must_use]
     pub fn has_another(&self, machine: &str, builds_here: bool) -> bool {
         let Some(builder) = self.builders.all.iter().find(|it| it.uri() == machine) else {
@@ -180,9 +247,10 @@ impl<'a> Watch<'a> {
         })
     }
 
-    /// What was lost so far is made up for.
-    pub fn forgive(&mut self) {
-        self.states.iter_mut().for_each(|state| state.was_lost = false);
+    /// So many tries come to an end: in each, somebody is lost for the last time.
+    #[must_use]
+    pub fn most_tries(&self) -> usize {
+        self.builders.all.len() * 2 + 2
     }
 
     /// The names of the builders, by what Nix calls them.
@@ -196,31 +264,26 @@ impl<'a> Watch<'a> {
         all.filter(|(_, state)| state.lives && !state.set_aside).map(|(one, _)| one).collect()
     }
 
-    fn learn(&mut self, answers: Vec<Result<(), Silence>>, observer: &mut dyn Observer) {
-        for (index, answer) in answers.into_iter().enumerate() {
-            let state = &mut self.states[index];
-            match answer {
-                Ok(()) => {
-                    state.late = 0;
-                    if !state.lives {
-                        state.lives = true;
-                        let name = &self.builders.all[index].name;
-                        let text = format!("builder {name} answers again");
-                        observer.notice(Notice::Message(&text));
-                    }
+    fn learn(&mut self, index: usize, answer: Result<(), Silence>, observer: &mut dyn Observer) {
+        let state = &mut self.states[index];
+        match answer {
+            Ok(()) => {
+                state.late = 0;
+                if !state.lives {
+                    (state.lives, state.has_changed) = (true, true);
+                    let name = &self.builders.all[index].name;
+                    observer.notice(Notice::Message(&format!("builder {name} answers again")));
                 }
-                Err(Silence::Late(_)) if state.lives && state.late + 1 < LATE => state.late += 1,
-                Err(silence) => self.drop_out(index, &silence, observer),
             }
+            Err(Silence::Late(_)) if state.lives && state.late + 1 < LATE => state.late += 1,
+            Err(silence) => self.drop_out(index, &silence, observer),
         }
-        self.write(observer);
     }
 
     fn drop_out(&mut self, index: usize, silence: &Silence, observer: &mut dyn Observer) {
         let state = &mut self.states[index];
-        state.was_lost = true;
         if state.lives {
-            state.lives = false;
+            (state.lives, state.has_changed) = (false, true);
             let name = &self.builders.all[index].name;
             let text =
                 format!("builder {name} is gone, and gets nothing until it answers: {silence}");
@@ -247,7 +310,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// One observer for two who tell: Nix, and the watch. It says builders' names in place of Nix's, and remembers
+/// One observer for two who tell: Nix, and the roster. It says builders' names in place of Nix's, and remembers
 /// who builds what.
 pub struct Shared<'a> {
     told: Mutex<Told<'a>>,
