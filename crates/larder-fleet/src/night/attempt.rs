@@ -58,7 +58,31 @@ pub(super) struct Attempts<'a> {
     pub roster: Option<Roster<'a>>,
 }
 
-impl Attempts<'_> {
+/// The folder of the roots that hold for the length of a run.
+const ROOTS: &str = "run";
+
+impl<'a> Attempts<'a> {
+    pub(super) fn new(
+        (night, tree): (&'a Night, &'a WorkTree),
+        guard: &'a Guard,
+        live: Live<'a>,
+    ) -> Result<Self, NightError> {
+        Ok(Self {
+            night,
+            tree,
+            live,
+            guard,
+            log: night.new_log()?,
+            roots: night.fresh_folder(ROOTS)?,
+            locks: 0,
+            built: 0,
+            fetched: 0,
+            retries: Vec::new(),
+            stopped: None,
+            roster: None,
+        })
+    }
+
     /// Evaluates hosts with the lock that the work tree has, a host at a time. What was evaluated is rooted for the
     /// length of the run.
     pub(super) async fn evaluate(&mut self, hosts: &[HostName]) -> Result<Vec<Job>, NightError> {

@@ -30,9 +30,6 @@ use crate::{
 /// How many runs' logs are kept, the newest included.
 const KEPT_LOGS: usize = 30;
 
-/// The folder of the roots that hold for the length of a run.
-const ROOTS: &str = "run";
-
 impl Night {
     /// Does the run.
     pub async fn run(
@@ -70,20 +67,7 @@ impl Night {
             false => Vec::new(),
         };
         let mut report = Report { left_out, ..Report::empty(&tree) };
-        let mut attempts = Attempts {
-            night: self,
-            tree: &tree,
-            live: Live { observer, cancel },
-            guard: &guard,
-            log: self.new_log()?,
-            roots: self.fresh_folder(ROOTS)?,
-            locks: 0,
-            built: 0,
-            fetched: 0,
-            retries: Vec::new(),
-            stopped: None,
-            roster: None,
-        };
+        let mut attempts = Attempts::new((self, &tree), &guard, Live { observer, cancel })?;
         let jobs = attempts.evaluate(&hosts).await?;
         if options.dry_run {
             let changes = lock_file::changes(&locks.start, &locks.new);
@@ -336,7 +320,7 @@ impl Night {
     }
 
     /// A new file for the log of a build, beside those of the runs before.
-    fn new_log(&self) -> Result<PathBuf, NightError> {
+    pub(super) fn new_log(&self) -> Result<PathBuf, NightError> {
         let folder = self.state_dir.join("log");
         let io = |source| NightError::Io { path: folder.clone(), source };
         std::fs::create_dir_all(&folder).map_err(io)?;
@@ -350,7 +334,7 @@ impl Night {
     }
 
     /// An empty folder of the state folder, whatever an earlier run left in it.
-    fn fresh_folder(&self, name: &str) -> Result<PathBuf, NightError> {
+    pub(super) fn fresh_folder(&self, name: &str) -> Result<PathBuf, NightError> {
         let path = self.state_dir.join(name);
         let io = |source| NightError::Io { path: path.clone(), source };
         match std::fs::remove_dir_all(&path) {
