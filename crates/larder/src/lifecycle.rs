@@ -88,16 +88,22 @@ impl Signals {
     /// Has this done when a person wants it to stop, before a second signal can end the program.
     pub(crate) fn on_interrupt(&self, then: impl FnOnce() + Send + 'static) {
         let mut interrupted = self.interrupted();
-        match interrupted.has_come {
-            true => then(),
-            false => interrupted.then = Some(Box::new(then)),
+        if interrupted.has_come {
+            // What is done then may ask whether it has come.
+            drop(interrupted);
+            then();
+        } else {
+            interrupted.then = Some(Box::new(then));
         }
     }
 
     fn interrupt(&self) {
-        let mut interrupted = self.interrupted();
-        interrupted.has_come = true;
-        if let Some(then) = interrupted.then.take() {
+        let then = {
+            let mut interrupted = self.interrupted();
+            interrupted.has_come = true;
+            interrupted.then.take()
+        };
+        if let Some(then) = then {
             then();
         }
     }

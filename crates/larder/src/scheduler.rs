@@ -177,10 +177,10 @@ impl Scheduler {
 
     fn start(&self, name: &Name, goes_on: bool) -> Result<(), LookError> {
         let state_dir = &self.config.state_dir;
+        let log = output::open(state_dir, name, goes_on)?;
         if Ending::read(state_dir, name)?.is_some_and(|ending| ending.status == BUSY) {
             take_back(state_dir, name)?;
         }
-        let log = output::open(state_dir, name, goes_on)?;
         let command = Invocation::new(&self.program).arg("--config").arg(&self.config_file);
         Ok(command.args(["schedule", "run", name.as_str()]).leave_to_itself(log)?)
     }

@@ -91,6 +91,14 @@ pub struct Step {
     pub digest: bool,
 }
 
+impl Step {
+    /// Whether there is nothing to say, and nothing to remember but the time.
+    pub(super) fn is_of_time_alone(&self, before: &Said) -> bool {
+        let same = Said { last_end: self.after.last_end, ..before.clone() };
+        self.events.is_empty() && !self.digest && self.after == same
+    }
+}
+
 /// Decides what is to be said; nothing, where nothing has changed.
 pub fn decide(before: &Said, standing: Standing<'_>, wants: &Wants) -> Option<Step> {
     let mut after = before.clone();
@@ -201,7 +209,8 @@ fn of_time(said: &mut Said, standing: Standing<'_>, wants: &Wants, events: &mut 
     let ended = standing.report.filter(|report| report.end == End::Finished);
     // A ledger that could not be written to does not know the newest; a clock that was wrong knew one that never was.
     let known = said.last_end.filter(|known| *known <= standing.now);
-    said.last_end = known.max(standing.last_end).max(ended.map(|_| standing.now));
+    let told = standing.last_end.filter(|told| *told <= standing.now);
+    said.last_end = known.max(told).max(ended.map(|_| standing.now));
     if let Some(since) = said.last_end
         && standing.now.duration_since(since) > wants.overdue_after
         && !std::mem::replace(&mut said.overdue, true)

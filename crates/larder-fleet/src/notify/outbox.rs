@@ -141,8 +141,12 @@ impl Outbox {
             waiting.clear();
         }
         let newest = waiting.pop().filter(|newest| newest.number > sent.number);
-        let before = newest.map_or(sent.said, |newest| newest.after);
-        let Some(step) = decide(&before, standing, wants) else { return Ok(false) };
+        let before = newest.as_ref().map_or(&sent.said, |newest| &newest.after);
+        let Some(step) = decide(before, standing, wants) else { return Ok(false) };
+        if step.is_of_time_alone(before) {
+            self.remember(newest, sent, (step.after, standing.now))?;
+            return Ok(false);
+        }
         let number = number + 1;
         let id = format!("larder-{}-{number}", standing.now.as_second());
         let digest = if step.digest { digest() } else { None };
@@ -331,6 +335,21 @@ impl Outbox {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.io(&path, error)),
             _ => Ok(()),
+        }
+    }
+
+    /// Keeps what is known with what waits already, or with what was sent: there is nothing to say of it.
+    fn remember(
+        &self,
+        newest: Option<Waiting>,
+        sent: Sent,
+        (after, now): (Said, Timestamp),
+    ) -> Result<(), OutboxError> {
+        // Whoever is just sending writes these, too; then the next look remembers it.
+        let Ok(_sending) = self.lock_sending(now) else { return Ok(()) };
+        match newest {
+            Some(newest) => self.write(&self.file(newest.number), &Waiting { after, ..newest }),
+            None => self.write(&self.folder.join(SENT), &Sent { said: after, ..sent }),
         }
     }
 
