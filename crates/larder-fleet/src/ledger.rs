@@ -374,7 +374,11 @@ impl Ledger {
         rows.iter().map(|row| serde_json::from_str(row).map_err(|e| self.entry(e))).collect()
     }
 
-    fn last_run(&self, host: &HostName) -> Result<Option<(Timestamp, Outcome)>, LedgerError> {
+    /// When a run last came to something for a host, and to what.
+    pub(crate) fn last_run(
+        &self,
+        host: &HostName,
+    ) -> Result<Option<(Timestamp, Outcome)>, LedgerError> {
         let row: Option<(String, String)> = self
             .connection()
             .query_row(

@@ -149,6 +149,13 @@ impl<'a> Roster<'a> {
         }
     }
 
+    /// Asks all, where that was long ago: between two attempts a run evaluates.
+    pub async fn refresh(&mut self, (observer, cancel): (&mut dyn Observer, &CancellationToken)) {
+        if self.asked.elapsed() >= self.builders.interval {
+            self.ask((observer, cancel)).await;
+        }
+    }
+
     async fn ask(&mut self, (observer, cancel): (&mut dyn Observer, &CancellationToken)) {
         let builders = self.builders;
         let answers = probe::all(self.nix, &builders.all, builders.patience, cancel).await;

@@ -9,6 +9,7 @@ mod search;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::SignedDuration;
 use larder_formats::{
     lock_file::{self, LockFile},
     store_path::StorePath,
@@ -28,6 +29,9 @@ use crate::{
     host::HostName,
     ledger::{Failure, Held, Outcome},
 };
+
+/// After so long without a run for it, nothing is held for a host any more.
+const FORGOTTEN: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// What the run is done with in the end.
 pub(super) struct Settled {
@@ -327,15 +331,22 @@ impl Night {
         self.held_in(&attempt.lock)
     }
 
-    /// What is held for a host that takes no part in this run: nobody would notice what else an update breaks there,
-    /// and at night it would be taken back.
+    /// What is held for a host that takes no part in this run, and has to build: nobody would notice what else an update
+    /// breaks there, and at night it would be taken back. One that no run is for any more holds nothing.
     pub(super) fn held_for(
         &self,
         others: &[HostName],
         start: &LockFile,
     ) -> Result<Vec<Held>, NightError> {
+        let mut counted = Vec::new();
+        for host in others.iter().filter(|host| self.search_limit > 0 && self.is_required(host)) {
+            let last = self.ledger().map(|ledger| ledger.last_run(host)).transpose()?.flatten();
+            if last.is_some_and(|(last, _)| (self.clock)().duration_since(last) < FORGOTTEN) {
+                counted.push(host);
+            }
+        }
         let mut held = self.held_in(start)?;
-        held.retain(|held| held.hosts.iter().any(|host| others.contains(host)));
+        held.retain(|held| held.hosts.iter().any(|host| counted.contains(&host)));
         Ok(held)
     }
 

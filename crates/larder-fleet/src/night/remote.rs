@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use larder_formats::store_path::StorePath;
 use larder_nix::{
+    command::CommandError,
     database::{Database, DatabaseError},
     nix::Nix,
 };
@@ -20,10 +21,11 @@ use crate::{
     ledger::FailureKind,
 };
 
-/// What is said of a failure that another machine need not have: its disk is full, or it is not what it is said to be
-/// (to 2.28, and since).
-const NOT_THE_BUILDS: [&str; 4] =
-    ["No space left on device", "is required to build", "Required system: ", "Required features: "];
+/// What is said where nobody is there, or a machine is not what it is said to be (to 2.28, and since).
+const NOBODY: [&str; 3] = ["is required to build", "Required system: ", "Required features: "];
+
+/// What is said of a failure that another machine need not have, besides.
+const FULL: &str = "No space left on device";
 
 /// Realises all these hosts, with the builders that answer, if any are configured.
 pub(super) async fn realise<'a>(
@@ -36,6 +38,7 @@ pub(super) async fn realise<'a>(
         return build::realise(nix, database, hosts, work).await;
     };
     let Work { limits, guard, roots, log, observer, cancel, .. } = work;
+    roster.refresh((observer, cancel)).await;
     let shared = Shared::new(observer, roster.names());
     let (mut all, mut open, mut emulates) = (Realised::default(), hosts.to_vec(), false);
     for _ in 0..roster.most_tries() {
@@ -48,9 +51,10 @@ pub(super) async fn realise<'a>(
             never = roster.keep(&mut teller, cancel) => never,
         };
         let machines = losers(&realised, &shared);
+        let lacked_somebody = realised.errors.iter().any(|error| names_nobody(error));
         all = all.and(realised, database)?;
         open = still_open(open, &all, &shared, database)?;
-        if open.is_empty() || all.stopped.is_some() || cancel.is_cancelled() {
+        if open.is_empty() || all.stopped.is_some() {
             break;
         }
         let deadline = async {
@@ -65,15 +69,20 @@ pub(super) async fn realise<'a>(
         };
         tokio::select! {
             () = meeting => {}
-            () = deadline => break,
-            () = cancel.cancelled() => break,
+            () = deadline => {
+                all.end_for(&open, &guard.too_late());
+                break;
+            }
+            () = cancel.cancelled() => {
+                return Err(CommandError::Cancelled { program: "nix-store".to_owned() }.into());
+            }
         }
         let has_another = |machine: &String| roster.has_another(machine, limits.max_jobs > 0);
         if roster.has_changed() || machines.keys().any(has_another) {
             continue;
         }
         // At last, what a native is there for and does not build.
-        if emulates || roster.settings(true) == settings {
+        if emulates || !lacked_somebody || roster.settings(true) == settings {
             break;
         }
         emulates = true;
@@ -138,5 +147,9 @@ fn sayings<'a>(derivation: &StorePath, realised: &'a Realised) -> impl Iterator<
 }
 
 fn is_excused(text: &str) -> bool {
-    NOT_THE_BUILDS.iter().any(|words| text.contains(words))
+    names_nobody(text) || text.contains(FULL)
+}
+
+fn names_nobody(text: &str) -> bool {
+    NOBODY.iter().any(|words| text.contains(words))
 }

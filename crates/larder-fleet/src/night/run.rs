@@ -80,6 +80,8 @@ impl Night {
             true => hold::settle(&mut attempts, &locks, first).await?,
             false => Settled { held: self.still_held(&first)?, attempt: first, undecided: None },
         };
+        let is_new = |it: &Held| settled.held.iter().all(|other| other.input != it.input);
+        let held: Vec<Held> = held.into_iter().filter(is_new).collect();
         settled.held.extend(held);
         report.built = attempts.built;
         report.fetched = attempts.fetched;

@@ -1,5 +1,6 @@
 //! `larder build`, on real Nix: what is built is published, and nothing else is.
 
+mod blame;
 mod bounds;
 mod failures;
 mod holds;

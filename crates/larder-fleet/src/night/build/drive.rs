@@ -106,6 +106,8 @@ struct Left {
     remote: BTreeSet<StorePath>,
     kills: Option<u64>,
     nix_was_killed: bool,
+    /// Nix said that it tried all that it could.
+    came_to_its_end: bool,
     stop: Option<Stop>,
 }
 
@@ -246,6 +248,7 @@ impl Drive<'_> {
         let said = tracker.said();
         let outputs = outputs(self.database, &tracker)?;
         let realised = tracker.finish(self.database)?;
+        let status = ended.map(|output| output.finished.status);
         let rose = kills.and_then(|before| Some(guard.kills()?.saturating_sub(before)));
         Ok(Left {
             realised,
@@ -254,7 +257,8 @@ impl Drive<'_> {
             remote: watch.remote(),
             seen: watch.seen,
             kills: rose,
-            nix_was_killed: ended.is_some_and(|output| output.finished.status.signal() == Some(9)),
+            nix_was_killed: status.is_some_and(|status| status.signal() == Some(9)),
+            came_to_its_end: status.and_then(|status| status.code()).is_some_and(is_verdict),
             stop,
         })
     }
@@ -340,6 +344,8 @@ impl Drive<'_> {
         let is_told = |path: &StorePath| {
             let said = left.said.get(path).filter(|said| !said.is_empty());
             said.is_some_and(|said| !was_stopped || said.contains(&path.to_string()))
+                || left.came_to_its_end
+                || self.is_output_named(path, &left.realised.errors)
         };
         let failed: Vec<_> = failed.filter(|(path, _)| is_told(path)).collect();
         let logs: Vec<String> = failed.iter().map(|(_, failed)| failed.lines.join("\n")).collect();
@@ -352,6 +358,13 @@ impl Drive<'_> {
         });
         let kinds = verdict::kinds(&evidence.collect::<Vec<_>>(), left.kills);
         failed.iter().map(|(path, _)| (*path).clone()).zip(kinds).collect()
+    }
+
+    /// Whether an error is about what it makes: what of it is not allowed, say.
+    fn is_output_named(&self, path: &StorePath, errors: &[String]) -> bool {
+        let outputs = self.database.outputs(path).unwrap_or_default();
+        let mut names = outputs.values().map(StorePath::to_string);
+        names.any(|name| errors.iter().any(|error| error.contains(&name)))
     }
 
     /// Whether what it makes is known beforehand.
@@ -454,6 +467,12 @@ impl Drive<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether Nix ends so when builds failed, and by nothing else: 100 and what it adds to that, since 2.0. (A daemon
+/// does not tell.)
+fn is_verdict(status: i32) -> bool {
+    (0x60..0x70).contains(&status)
 }
 
 fn command(nix: &Nix, hosts: &[Evaluated], work: &Work<'_>, round: &Round) -> Invocation {

@@ -93,14 +93,33 @@ impl Realised {
         for path in &cured {
             self.failed.remove(path);
         }
-        let names = |error: &String| cured.iter().any(|path| error.contains(&path.to_string()));
-        self.errors.retain(|error| !names(error));
+        // Also what could not even begin then.
+        let mut errors = Vec::new();
+        for error in std::mem::take(&mut self.errors) {
+            let (mut named, mut missing) = (0, 0);
+            for path in derivations_in(&error) {
+                named += 1;
+                missing += usize::from(!database.is_built(&path)?);
+            }
+            if named == 0 || missing > 0 {
+                errors.push(error);
+            }
+        }
+        self.errors = errors;
         for path in std::mem::take(&mut self.unfetched) {
             if !database.is_valid(&path)? {
                 self.unfetched.insert(path);
             }
         }
         Ok(())
+    }
+
+    /// The run ended before these hosts were done.
+    pub(crate) fn end_for(&mut self, hosts: &[Evaluated], why: &str) {
+        self.stopped = Some(why.to_owned());
+        for host in hosts {
+            self.unfinished.entry(host.host.clone()).or_insert_with(|| why.to_owned());
+        }
     }
 
     /// What a host failed of, that is not there: by the worst of what failed for it. Where nothing did, what it needs
@@ -115,6 +134,13 @@ impl Realised {
         let worst = failures.iter().map(|failure| failure.kind).max_by_key(weight);
         worst.unwrap_or(FailureKind::Transient)
     }
+}
+
+/// The derivations that a text of Nix names.
+fn derivations_in(text: &str) -> impl Iterator<Item = StorePath> {
+    let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || "+-._?=".contains(c);
+    let words = text.split(move |c| !is_of_a_name(c)).filter(|word| word.ends_with(".drv"));
+    words.filter_map(|word| word.parse().ok())
 }
 
 /// What went wrong in a run, with the end of each failed build's log.

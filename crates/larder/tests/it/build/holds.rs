@@ -97,17 +97,6 @@ fn an_input_that_cannot_be_evaluated_is_held_with_what_nix_says() {
 }
 
 #[test]
-fn what_fails_for_the_moment_is_blamed_on_no_input() {
-    let parts = Parts::new(NixVersion::V2_34, "");
-    let theme = parts.set("theme", "echo theme 2");
-    let _ = parts.set("games", "echo 'curl: (6) Could not resolve host: example.org' >&2; exit 1");
-    let report = parts.night();
-    assert_eq!(held(&report), [""; 0], "{report:#}");
-    assert_eq!(outcomes(&report), ["built", "build-failed", "unchanged"]);
-    assert_eq!(parts.locked("alpha", "theme"), theme);
-}
-
-#[test]
 fn a_host_that_fails_by_itself_keeps_no_input_from_moving() {
     let parts = Parts::new(NixVersion::V2_34, "");
     parts.set_hosts(["", FAIL, ""]);
@@ -196,35 +185,6 @@ fn a_host_goes_back_to_what_it_was_good_with_though_others_were_published_since(
 }
 
 #[test]
-fn what_fails_for_the_moment_night_after_night_is_believed_no_longer() {
-    let parts = Parts::new(NixVersion::V2_34, "");
-    let good = parts.repo("games").rev();
-    let _ = parts.set("games", "echo 'curl: (22) unable to download: 404' >&2; exit 1");
-    for night in ["1", "2", "3"] {
-        let theme = parts.set("theme", &format!("echo theme {night}"));
-        let report = parts.night();
-        assert_eq!(held(&report), [""; 0], "night {night}: {report:#}");
-        assert_eq!(parts.locked("alpha", "theme"), theme);
-    }
-    let report = parts.night();
-    assert_eq!(held(&report), ["games"], "{report:#}");
-    assert_eq!(parts.locked("beta", "games"), good);
-}
-
-#[test]
-fn an_evaluation_that_fails_for_the_moment_night_after_night_is_believed_no_longer() {
-    let parts = Parts::new(NixVersion::V2_34, "");
-    let _ = parts.set("games", "throws: unable to download");
-    for _ in 1..=3 {
-        let report = parts.night();
-        assert_eq!(held(&report), [""; 0], "{report:#}");
-        assert_eq!(outcomes(&report), ["unchanged", "evaluation-failed", "unchanged"]);
-    }
-    let report = parts.night();
-    assert_eq!(held(&report), ["games"], "{report:#}");
-}
-
-#[test]
 fn a_host_that_is_broken_for_long_sets_no_other_back() {
     let parts = Parts::new(NixVersion::V2_34, "");
     parts.set_hosts(["", FAIL, ""]);
@@ -239,25 +199,6 @@ fn a_host_that_is_broken_for_long_sets_no_other_back() {
     assert_eq!(held(&report), ["tools"], "{report:#}");
     assert_eq!(outcomes(&report), ["unchanged", "build-failed", "unchanged"]);
     assert_eq!(parts.locked("alpha", "theme"), theme);
-}
-
-#[test]
-fn that_the_old_lock_fails_for_the_moment_is_not_taken_for_its_failing() {
-    let parts = Parts::new(NixVersion::V2_34, "");
-    let theme = parts.repo("theme").rev();
-    // What was good is gone from the store, and cannot be had again just now.
-    parts.set_hosts([
-        "if [ -e $gate/down ]; then echo 'Could not resolve host' >&2; exit 1; fi",
-        "",
-        "",
-    ]);
-    std::fs::write(parts.server.gate().join("down"), "").unwrap();
-    let _ = parts.set("tools", FAIL);
-    let _ = parts.set("theme", "echo theme 2");
-    let report = parts.night();
-    assert_eq!(held(&report), [""; 0], "{report:#}");
-    assert!(report["lock"]["undecided"].is_string(), "{report:#}");
-    assert_eq!(parts.locked("gamma", "theme"), theme);
 }
 
 #[test]
@@ -287,33 +228,6 @@ fn what_is_held_for_a_host_stays_where_it_is_in_a_run_without_that_host() {
 }
 
 #[test]
-fn an_evaluation_that_somebody_killed_is_done_again_and_blamed_on_no_input() {
-    let parts = Parts::new(NixVersion::V2_34, "");
-    let left = parts.server.gate().join("kills");
-    let script = format!(
-        "case \"$*\" in *eval*beta*) left=$(cat {left}); [ $left = 0 ] || {{ echo $((left - 1)) > {left}; kill -9 $$; }};; esac
-         $REAL \"$@\"",
-        left = left.display()
-    );
-    let path = parts.server.path_where("nix", &script);
-    let night = |kills: &str| {
-        std::fs::write(&left, kills).unwrap();
-        let night = parts.server.larder(&["build", "--update", "--json"]).env("PATH", &path).run();
-        assert_eq!(std::fs::read_to_string(&left).unwrap().trim(), "0", "{night}");
-        BuildServer::report(&night)
-    };
-    let games = parts.set("games", "echo games 2");
-    let report = night("1");
-    assert_eq!(outcomes(&report), ["unchanged", "built", "unchanged"], "{report:#}");
-
-    let _ = parts.set("games", "echo games 3");
-    let report = night("2");
-    assert_eq!(outcomes(&report), ["unchanged", "evaluation-failed", "unchanged"], "{report:#}");
-    assert_eq!(held(&report), [""; 0]);
-    assert_eq!(parts.locked("beta", "games"), games);
-}
-
-#[test]
 fn a_night_that_ends_in_the_middle_of_a_search_publishes_what_is_done() {
     let mut parts = Parts::new(NixVersion::V2_34, "");
     // Only what a search tries comes this far: with the new tools and the old theme.
@@ -332,28 +246,4 @@ fn a_night_that_ends_in_the_middle_of_a_search_publishes_what_is_done() {
     assert_eq!(outcomes(&report), ["build-failed", "built", "built"]);
     assert_eq!(parts.locked("gamma", "tools"), tools);
     assert_eq!(parts.server.system("alpha"), before);
-}
-
-#[test]
-fn a_lock_that_nix_cannot_take_just_now_decides_nothing() {
-    let parts = Parts::new(NixVersion::V2_34, "");
-    let theme = parts.repo("theme").rev();
-    let failed = parts.server.gate().join("failed");
-    let script = format!(
-        "case \"$*\" in *'flake lock'*) [ -e {f} ] || {{ echo > {f}; echo 'error: try again' >&2; exit 1; }};; esac
-         $REAL \"$@\"",
-        f = failed.display()
-    );
-    let path = parts.server.path_where("nix", &script);
-    let _ = parts.set("games", FAIL);
-    let _ = parts.set("theme", "echo theme 2");
-    let night = parts.server.larder(&["build", "--update", "--json"]).env("PATH", path).run();
-    let report = BuildServer::report(&night);
-    assert!(failed.exists(), "{night}");
-    let undecided = report["lock"]["undecided"].as_str().unwrap_or_default();
-    assert!(undecided.contains("try again"), "{report:#}");
-    assert_eq!(held(&report), [""; 0]);
-    assert_eq!(parts.locked("alpha", "theme"), theme);
-    // The night after knows.
-    assert_eq!(held(&parts.night()), ["games"]);
 }

@@ -209,3 +209,27 @@ async fn a_download_that_fails_on_a_builder_is_tried_again() {
     assert_eq!(ended(&report), ["built"], "{:#?}", told.said);
     assert_eq!(builder.built(), ["download", "download"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_night_that_ends_while_a_builder_is_waited_for_leaves_its_hosts_unfinished() {
+    let version = NixVersion::V2_34;
+    let (server, fleet) = server(version, "");
+    let mut builder = RemoteBuilder::new(&server, version, 1);
+    let section = builder.section(&format!("systems = [{FOREIGN:?}]"));
+    hosts(&fleet, &[("alpha", job(&server, ("alpha", FOREIGN), &wait("alpha")))]);
+    let gate = server.gate();
+    let mut told = Told::new(|text| {
+        if text.contains("-alpha.drv on builder1") {
+            while !gate.join("alpha").exists() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            builder.sshd.crash();
+        }
+    });
+    let bounds = Bounds { time_limit: Some(Duration::from_secs(8)), ..Bounds::default() };
+    let report = run((&server, &fleet), &section, (1, bounds), &mut told).await;
+    let said = std::mem::take(&mut told.said);
+    assert!(said.iter().any(|it| it.starts_with("waiting a while for")), "{said:#?}");
+    assert_eq!(ended(&report), ["unfinished"], "{said:#?}");
+    assert!(matches!(report.end, larder_fleet::night::End::Stopped { .. }), "{report:?}");
+}
