@@ -416,6 +416,12 @@ pub fn path_with(first: &Path) -> OsString {
     std::env::join_paths(all).expect("what came out of a PATH goes into one")
 }
 
+/// Whether this machine is said to have all that a test could need.
+#[expect(clippy::disallowed_methods, reason = "the one place of the test kit that reads it")]
+pub(crate) fn lacks_nothing() -> bool {
+    std::env::var_os("LARDER_NOTHING_LACKS").is_some()
+}
+
 /// Where cargo keeps what it downloaded: `registry/src` in it holds the sources of all dependencies.
 ///
 /// # Panics
