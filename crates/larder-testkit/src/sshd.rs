@@ -118,11 +118,6 @@ impl Sshd {
         self.server.kill();
     }
 
-    /// Whether it runs.
-    pub fn is_up(&mut self) -> bool {
-        self.server.is_running()
-    }
-
     /// Falls silent, with every connection: each stays, and nothing comes.
     pub fn hang(&self) {
         self.stop_sessions("-STOP");
