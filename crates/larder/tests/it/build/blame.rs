@@ -2,10 +2,8 @@
 
 use larder_testkit::NixVersion;
 
-use super::parts::{Parts, held, outcomes};
+use super::parts::{FAIL, Parts, held, outcomes};
 use crate::build_server::BuildServer;
-
-const FAIL: &str = "echo 'no such function' >&2; exit 1";
 
 #[test]
 fn what_fails_for_the_moment_is_blamed_on_no_input() {

@@ -2,10 +2,8 @@
 
 use larder_testkit::NixVersion;
 
-use super::parts::{Parts, held, outcomes};
+use super::parts::{FAIL, Parts, held, outcomes};
 use crate::build_server::BuildServer;
-
-const FAIL: &str = "echo 'no such function' >&2; exit 1";
 
 #[test]
 fn an_input_that_breaks_a_host_is_held_until_it_is_good_and_the_others_move() {

@@ -5,10 +5,8 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use larder_testkit::NixVersion;
 use serde_json::Value;
 
-use super::parts::{Parts, held, outcomes};
+use super::parts::{FAIL, Parts, held, outcomes};
 use crate::build_server::BuildServer;
-
-const FAIL: &str = "echo 'no such function' >&2; exit 1";
 
 /// What became of the lock, as a report says it.
 fn home(report: &Value) -> &str {

@@ -10,6 +10,9 @@ use crate::build_server::{BuildServer, SmallFleet};
 /// Beside nixpkgs. Every host is made of `tools`; alpha has `theme` besides, beta `games`.
 pub(crate) const PARTS: [&str; 3] = ["games", "theme", "tools"];
 
+/// A script that comes to nothing.
+pub(crate) const FAIL: &str = "echo 'no such function' >&2; exit 1";
+
 const FLAKE: &str = r#"{
   inputs.nixpkgs.url = "@nixpkgs@";
 @inputs@
