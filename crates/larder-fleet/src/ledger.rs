@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use larder_formats::{envelope::Envelope, package_name::PackageName};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("ledger/0003-peaks.sql"),
     include_str!("ledger/0004-reports.sql"),
 ];
+
+/// A host that no run has been for so long is no longer of the fleet.
+pub const GONE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// How long to wait for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);

@@ -6,9 +6,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use larder_fleet::{
-    ledger::{HostState, Ledger, LedgerError},
+    ledger::{GONE, HostState, Ledger, LedgerError},
     night::{End, Report, ledger_file},
     notify::Outbox,
 };
@@ -27,9 +27,6 @@ const WAITING: &str = "larder_notices_waiting";
 
 /// How often it is looked: more often than anybody scrapes.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// A host that no run has come to for so long before the last one is no longer of the fleet.
-const GONE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Says what the figures mean.
 pub(crate) fn describe() {

@@ -9,7 +9,6 @@ mod search;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::SignedDuration;
 use larder_formats::{
     lock_file::{self, LockFile},
     store_path::StorePath,
@@ -27,11 +26,8 @@ use super::{
 };
 use crate::{
     host::HostName,
-    ledger::{Failure, Held, Outcome},
+    ledger::{Failure, GONE, Held, Outcome},
 };
-
-/// After so long without a run for it, nothing is held for a host any more.
-const FORGOTTEN: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// What the run is done with in the end.
 pub(super) struct Settled {
@@ -341,7 +337,7 @@ impl Night {
         let mut counted = Vec::new();
         for host in others.iter().filter(|host| self.search_limit > 0 && self.is_required(host)) {
             let last = self.ledger().map(|ledger| ledger.last_run(host)).transpose()?.flatten();
-            if last.is_some_and(|(last, _)| (self.clock)().duration_since(last) < FORGOTTEN) {
+            if last.is_some_and(|(last, _)| (self.clock)().duration_since(last) < GONE) {
                 counted.push(host);
             }
         }
