@@ -294,14 +294,16 @@ impl Database {
         Ok(u64::try_from(total).unwrap_or(0))
     }
 
-    /// Whether all outputs of a derivation are there.
+    /// Whether all outputs of a derivation are there. Of one that is not valid, or whose outputs are not known before it
+    /// is built, nobody can say so.
     pub fn is_built(&self, derivation: &StorePath) -> Result<bool, DatabaseError> {
-        for output in self.outputs(derivation)?.values() {
+        let outputs = self.outputs(derivation)?;
+        for output in outputs.values() {
             if !self.is_valid(output)? {
                 return Ok(false);
             }
         }
-        Ok(true)
+        Ok(!outputs.is_empty())
     }
 
     /// What a valid derivation builds: output name to path. Empty for a derivation whose outputs are

@@ -5,6 +5,7 @@ use std::{borrow::Cow, path::Path};
 use larder_formats::store_path::StorePath;
 use larder_nix::{
     command::{CancellationToken, CommandError, Invocation},
+    derivations::{self, DerivationFileError},
     nix::{Nix, NixError},
 };
 
@@ -184,6 +185,16 @@ pub(super) enum EvaluationError {
     /// The run's own limits ended it.
     #[error(transparent)]
     Bounds(#[from] Exceeded),
+    /// Its derivation is not there, or is none.
+    #[error(transparent)]
+    Derivation(#[from] DerivationFileError),
+    /// What it makes cannot be asked for before it is built.
+    #[error(
+        "where its system will lie in the store is known only once it is built, since it, or something it is built \
+         with, is content-addressed. Larder publishes hosts whose paths are known beforehand: remove \
+         `__contentAddressed`, or nixpkgs' `contentAddressedByDefault`"
+    )]
+    ContentAddressed,
 }
 
 impl From<CommandError> for EvaluationError {
@@ -214,10 +225,10 @@ pub(super) async fn host(
     let store_dir = &nix.layout().store_dir;
     let parse = |path: &str| store_dir.parse(path).map_err(|_| answer(&command, path));
     let derivation = parse(&found.derivation)?;
-    let asked = nix.command("nix-store").args(["--query", "--outputs", &found.derivation]);
-    let outputs = asked.output(cancel).await?.text();
-    // The first output is `out`; a system has no other.
-    let output = parse(outputs.lines().next().unwrap_or_default())?;
+    // A system has no other output than `out`.
+    let mut outputs = derivations::read(nix.layout(), &derivation)?.outputs;
+    let output = outputs.remove("out").and_then(|output| output.path);
+    let output = output.ok_or(EvaluationError::ContentAddressed)?;
     Ok(Evaluated { host: host.clone(), derivation, output, system: found.system, plan: None })
 }
 

@@ -205,17 +205,9 @@ impl Guard {
     /// Whether a package is known to be too big for the budget to hold another beside it. One that died took more than was
     /// seen, nobody knows how much.
     pub(super) fn is_big(&self, package: &str) -> bool {
-        self.remembered.get(package).is_some_and(|it| self.fills_the_half(it))
-    }
-
-    /// Whether any package is. (A host's evaluation and the whole run are remembered, too, by names that have spaces.)
-    pub(super) fn knows_big_ones(&self) -> bool {
-        let mut packages = self.remembered.iter().filter(|(name, _)| !name.contains(' '));
-        packages.any(|(_, it)| self.fills_the_half(it))
-    }
-
-    fn fills_the_half(&self, it: &Remembered) -> bool {
-        self.bounds.memory.is_some_and(|budget| it.died || it.bytes > budget / 2)
+        let half = self.bounds.memory.map(|budget| budget / 2);
+        let remembered = self.remembered.get(package);
+        remembered.zip(half).is_some_and(|(it, half)| it.died || it.bytes > half)
     }
 
     /// Notes what something took.
@@ -377,13 +369,12 @@ mod tests {
     }
 
     #[test]
-    fn a_package_is_big_that_fills_the_half_or_died_and_a_run_is_no_package() {
+    fn a_package_is_big_that_fills_the_half_or_died() {
         let sampled = |bytes| Remembered { bytes, died: false };
         let died = Remembered { bytes: 10, died: true };
-        let small =
-            [("linux", sampled(50)), ("the whole run, with its cache of files", sampled(99))];
-        assert!(!guard(&small).knows_big_ones() && !guard(&small).is_big("linux"));
-        let big = guard(&[("linux", sampled(51)), ("webkitgtk", died)]);
-        assert!(big.knows_big_ones() && big.is_big("linux") && big.is_big("webkitgtk"));
+        let all = [("bash", sampled(50)), ("linux", sampled(51)), ("webkitgtk", died)];
+        let guard = guard(&all);
+        assert!(guard.is_big("linux") && guard.is_big("webkitgtk"));
+        assert!(!guard.is_big("bash") && !guard.is_big("never-seen"));
     }
 }

@@ -36,26 +36,27 @@ pub(super) fn rounds(
     guard: &Guard,
     limits: Limits,
 ) -> Result<Vec<Big>, DatabaseError> {
-    let plans = wanted.hosts.iter().filter_map(|host| host.plan.as_ref());
-    // As it was when the host was evaluated: some of it may be there by now.
-    let mut to_build = BTreeSet::new();
-    for path in plans.flat_map(|plan| &plan.build) {
-        if !wanted.database.is_built(path)? {
-            to_build.insert(path.clone());
-        }
-    }
-    let is_big = |path: &&StorePath| guard.is_big(PackageName::of(path).name);
+    let to_build: BTreeSet<&StorePath> = wanted
+        .hosts
+        .iter()
+        .filter_map(|host| host.plan.as_ref())
+        .flat_map(|plan| &plan.build)
+        .collect();
     let mut big: Vec<(usize, &StorePath)> = Vec::new();
-    for path in to_build.iter().filter(is_big) {
-        big.push((wanted.database.closure(path)?.len(), path));
+    for path in to_build.iter().filter(|path| guard.is_big(PackageName::of(path).name)) {
+        // The plan is of when the host was evaluated.
+        if !wanted.database.is_built(path)? {
+            big.push((wanted.database.closure(path)?.len(), path));
+        }
     }
     // What another of them needs has the smaller closure.
     big.sort();
     let big = big.into_iter().map(|(_, path)| {
         let needs = derivations::read(wanted.nix.layout(), path)
-            .map(|derivation| derivation.input_derivations.into_keys().collect::<BTreeSet<_>>())
+            .map(|derivation| derivation.input_derivations)
             .unwrap_or_default();
-        let needs: BTreeSet<StorePath> = needs.intersection(&to_build).cloned().collect();
+        let needs = needs.into_keys().filter(|path| to_build.contains(path));
+        let needs: BTreeSet<StorePath> = needs.collect();
         let mut rounds = Vec::new();
         if !needs.is_empty() {
             rounds.push(Round { what: What::Only(needs), limits, ..Round::default() });

@@ -125,14 +125,12 @@ impl Drive<'_> {
         };
         let hosts: BTreeSet<Host> = (0..self.hosts.len()).filter(is_first).collect();
         let (mut before, mut after) = (VecDeque::new(), VecDeque::new());
-        if guard.knows_big_ones() {
-            let wanted = Wanted { nix: self.nix, database: self.database, hosts: self.hosts };
-            for big in big::rounds(&wanted, guard, self.work.limits)? {
-                let needed_by = self.needing(&big.of);
-                let to = if needed_by.is_disjoint(&hosts) { &mut after } else { &mut before };
-                let rounds = big.rounds.into_iter();
-                to.extend(rounds.map(|round| First { round, hosts: needed_by.clone() }));
-            }
+        let wanted = Wanted { nix: self.nix, database: self.database, hosts: self.hosts };
+        for big in big::rounds(&wanted, guard, self.work.limits)? {
+            let needed_by = self.needing(&big.of);
+            let to = if needed_by.is_disjoint(&hosts) { &mut after } else { &mut before };
+            let rounds = big.rounds.into_iter();
+            to.extend(rounds.map(|round| First { round, hosts: needed_by.clone() }));
         }
         if !hosts.is_empty() && hosts.len() < self.hosts.len() {
             let (what, limits) = (What::Hosts(hosts.clone()), self.work.limits);

@@ -94,18 +94,16 @@ impl Realised {
             self.failed.remove(path);
         }
         // Also what could not even begin then.
-        let mut errors = Vec::new();
         for error in std::mem::take(&mut self.errors) {
-            let (mut named, mut missing) = (0, 0);
-            for path in derivations_in(&error) {
-                named += 1;
-                missing += usize::from(!database.is_built(&path)?);
+            let named = derivations_in(&error);
+            let mut built = 0;
+            for path in &named {
+                built += usize::from(database.is_built(path)?);
             }
-            if named == 0 || missing > 0 {
-                errors.push(error);
+            if named.is_empty() || built < named.len() {
+                self.errors.push(error);
             }
         }
-        self.errors = errors;
         for path in std::mem::take(&mut self.unfetched) {
             if !database.is_valid(&path)? {
                 self.unfetched.insert(path);
@@ -137,10 +135,10 @@ impl Realised {
 }
 
 /// The derivations that a text of Nix names.
-fn derivations_in(text: &str) -> impl Iterator<Item = StorePath> {
+fn derivations_in(text: &str) -> Vec<StorePath> {
     let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || "+-._?=".contains(c);
-    let words = text.split(move |c| !is_of_a_name(c)).filter(|word| word.ends_with(".drv"));
-    words.filter_map(|word| word.parse().ok())
+    let words = text.split(|c| !is_of_a_name(c)).map(|word| word.trim_end_matches('.'));
+    words.filter(|word| word.ends_with(".drv")).filter_map(|word| word.parse().ok()).collect()
 }
 
 /// What went wrong in a run, with the end of each failed build's log.
@@ -171,4 +169,21 @@ pub(crate) fn failures_of(
             peak: failed.peak,
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_derivations_are_told_that_a_text_names() {
+        let (one, other) = ("0".repeat(32) + "-gcc-13.2+x.drv", "1".repeat(32) + "-a.drv");
+        let text = format!(
+            "error: 1 dependencies of derivation '/nix/store/{one}' failed (nor '{other}'.), not of a.drv\n\
+             /nix/store/{}-out",
+            "2".repeat(32)
+        );
+        let found: Vec<String> = derivations_in(&text).iter().map(StorePath::to_string).collect();
+        assert_eq!(found, [one, other]);
+    }
 }

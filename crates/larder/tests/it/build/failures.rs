@@ -3,7 +3,7 @@
 use std::fs;
 
 use insta::assert_snapshot;
-use larder_testkit::{Nix, NixVersion};
+use larder_testkit::{Nix, NixVersion, nix::busybox};
 
 use crate::build_server::{BuildServer, SmallFleet};
 
@@ -175,6 +175,29 @@ fn a_host_that_reads_files_of_the_server_is_refused() {
     assert_eq!(run.code(), 3, "{run}");
     assert!(run.stdout.contains("alpha cannot be evaluated"), "{run}");
     assert!(server.rev("alpha").is_none() && server.rev("beta").is_some());
+}
+
+#[test]
+fn a_host_whose_path_is_known_only_once_it_is_built_is_refused() {
+    for version in [NixVersion::V2_26, NixVersion::V2_34] {
+        let (server, fleet) = SmallFleet::with_server(version, "");
+        let shell = busybox();
+        server.store.configure(&format!(
+            "extra-experimental-features = ca-derivations\nsandbox-paths = /bin/sh={shell} {shell}",
+            shell = shell.display()
+        ));
+        let addressed = "derivation ((make \"part\" \"echo part > $out\").drvAttrs // { \
+             __contentAddressed = true; outputHashMode = \"recursive\"; outputHashAlgo = \"sha256\"; })";
+        let _ = fleet.write_hosts(&format!(
+            "alpha = {addressed};\nbeta = make \"nixos-system\" \"cat ${{{addressed}}} > $out\";\n\
+             gamma = make \"nixos-system\" \"echo gamma > $out\";\n"
+        ));
+        let run = server.build(&[]).failure();
+        assert_eq!(run.code(), 3, "{run}");
+        let reason = "where its system will lie in the store is known only once it is built";
+        assert_eq!(run.stdout.matches(reason).count(), 2, "{run}");
+        assert!(server.rev("gamma").is_some());
+    }
 }
 
 #[test]
