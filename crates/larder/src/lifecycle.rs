@@ -131,3 +131,40 @@ pub(crate) fn allow_many_open_files() {
         Err(error) => tracing::warn!("cannot raise the limit of open files: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn signals() -> Signals {
+        Signals {
+            stop: CancellationToken::new(),
+            interrupted: Arc::default(),
+            reload: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_done_at_an_interrupt_may_ask_whether_there_was_one() {
+        let (said, heard) = mpsc::channel();
+        for comes_first in [false, true] {
+            let (signals, said) = (signals(), said.clone());
+            // On a thread of its own, so that waiting for itself is a failure and no hang.
+            std::thread::spawn(move || {
+                let asking = signals.clone();
+                let then = move || said.send(asking.was_interrupted()).unwrap();
+                if comes_first {
+                    signals.interrupt();
+                    signals.on_interrupt(then);
+                } else {
+                    signals.on_interrupt(then);
+                    signals.interrupt();
+                }
+            });
+            let heard = heard.recv_timeout(std::time::Duration::from_secs(20));
+            assert_eq!(heard, Ok(true), "comes first: {comes_first}");
+        }
+    }
+}

@@ -74,6 +74,16 @@ impl Scheduled {
         serving
     }
 
+    /// A run by hand that waits at the gate, and a server, one of whose schedules is due and waits for that.
+    fn behind_one_by_hand(&self) -> (Background, Background) {
+        let _ = self.fleet.set_hosts(&[("alpha", WAIT), ("beta", "")]);
+        let by_hand = self.larder(&["build"]).spawn();
+        wait_until("it waits", || self.gate().join("waiting").exists());
+        let mut serving = self.serve();
+        let _ = serving.wait_for_line("a run is due, and waits for the one under way");
+        (by_hand, serving)
+    }
+
     fn log(&self, name: &str) -> String {
         let log = self.state_dir().join(format!("schedule/{name}.log"));
         fs::read_to_string(log).unwrap_or_default()
@@ -246,12 +256,8 @@ fn while_one_run_pushes_what_it_published_the_next_begins() {
         "[[schedule]]\nname = \"all\"\nat = \"02:00\"\njitter = \"off\"\n\
          [[schedule]]\nname = \"some\"\nat = \"02:00\"\njitter = \"off\"\nhosts = [\"beta\"]\n",
     );
-    let _ = all.fleet.set_hosts(&[("alpha", WAIT), ("beta", "")]);
-    let mut by_hand = all.larder(&["build"]).spawn();
-    wait_until("it waits", || all.gate().join("waiting").exists());
     all.missed_all_and_some();
-    let mut serving = all.serve();
-    let _ = serving.wait_for_line("a run is due, and waits for the one under way");
+    let (mut by_hand, mut serving) = all.behind_one_by_hand();
     // The server, which has not read this, does not push; a run does.
     let hole = BlackHole::new();
     all.also(&format!(
@@ -325,12 +331,8 @@ fn anybodys_run_can_be_cancelled_and_one_that_does_not_end_is_told_of() {
 #[test]
 fn a_run_that_is_due_waits_for_another_and_begins_after_it() {
     let all = Scheduled::new(NIGHTLY);
-    let _ = all.fleet.set_hosts(&[("alpha", WAIT)]);
-    let mut by_hand = all.larder(&["build"]).spawn();
-    wait_until("it waits", || all.gate().join("waiting").exists());
     all.miss("nightly", "02:00");
-    let mut serving = all.serve();
-    let _ = serving.wait_for_line("a run is due, and waits for the one under way");
+    let (mut by_hand, mut serving) = all.behind_one_by_hand();
     assert_eq!(all.runs(), []);
     all.open_gate();
     assert_eq!(by_hand.wait(Duration::from_secs(60)), 0);
@@ -342,12 +344,8 @@ fn a_run_that_is_due_waits_for_another_and_begins_after_it() {
 #[test]
 fn a_run_that_is_due_waits_for_a_configuration_that_can_be_read() {
     let all = Scheduled::new(NIGHTLY);
-    let _ = all.fleet.set_hosts(&[("alpha", WAIT)]);
-    let mut by_hand = all.larder(&["build"]).spawn();
-    wait_until("it waits", || all.gate().join("waiting").exists());
     all.miss("nightly", "02:00");
-    let mut serving = all.serve();
-    let _ = serving.wait_for_line("a run is due, and waits for the one under way");
+    let (mut by_hand, mut serving) = all.behind_one_by_hand();
     let good = fs::read_to_string(all.config()).unwrap();
     all.also("[[schedule]]\nname = 7\n");
     all.open_gate();

@@ -197,6 +197,19 @@ fn that_no_run_ends_is_told_once_and_over_with_the_next_end() {
 }
 
 #[test]
+fn an_end_that_a_wrong_clock_put_into_the_future_is_none() {
+    let (ended, now) = (time("2026-01-01T03:00:00Z"), time("2026-01-09T03:00:00Z"));
+    let never = Some(time("2038-01-01T00:00:00Z"));
+    // Whether the ledger has it, or what was said before.
+    for (said, told) in [(Some(ended), never), (never, Some(ended))] {
+        let said = Said { last_end: said, ..Said::default() };
+        let standing = Standing { report: None, last_end: told, now };
+        let step = decide(&said, standing, &wants()).unwrap();
+        assert_eq!(step.events, [Event::Overdue { since: ended }]);
+    }
+}
+
+#[test]
 fn a_run_that_has_just_ended_is_known_though_the_ledger_could_not_keep_it() {
     let (stale, now) = (Some(time("2026-01-01T03:00:00Z")), time("2026-01-09T03:00:00Z"));
     let ended = Report::default();

@@ -206,6 +206,32 @@ async fn no_more_than_so_many_wait_and_then_the_difference_to_what_was_sent() {
 }
 
 #[tokio::test]
+async fn runs_with_nothing_to_say_leave_nothing_that_waits_and_are_remembered() {
+    let dir = scratch("outbox");
+    let outbox = Outbox::new(dir.path(), "test");
+    let bad = report(&[("pc", failing("one"))]);
+    let add = |hour: i64, report: Option<&Report>| {
+        let now = noon() + SignedDuration::from_hours(hour);
+        outbox.add(&wants(), Standing { report, last_end: None, now }, || None).unwrap()
+    };
+    assert!(add(0, Some(&bad)));
+    // More than may wait.
+    assert!((1..120).all(|hour| !add(hour, Some(&bad))));
+    let folder = dir.path().join("notices/test");
+    let messages = || files(&folder).into_keys().filter(|name| name != "sent.json");
+    let messages = || messages().filter(|name| name.to_string_lossy().ends_with(".json")).count();
+    assert_eq!(messages(), 1, "the first still waits");
+    assert!(!add(119 + 72, None), "the last of them is remembered in what waits");
+    let (sender, cancel) = (sender(), CancellationToken::new());
+    let delivery = outbox.deliver(&receiver("cat"), &sender, noon, &cancel).await.unwrap();
+    assert_eq!((delivery.sent, messages()), (1, 0));
+    assert!((120..130).all(|hour| !add(hour, Some(&bad))));
+    assert_eq!(messages(), 0);
+    assert!(!add(129 + 72, None), "and in what was sent");
+    assert!(add(129 + 73, None), "overdue");
+}
+
+#[tokio::test]
 async fn a_program_that_does_not_end_is_ended() {
     let dir = scratch("outbox");
     let outbox = Outbox::new(dir.path(), "test");

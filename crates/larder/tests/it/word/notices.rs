@@ -24,6 +24,16 @@ fn fleet() -> (BuildServer, SmallFleet) {
     (server, fleet)
 }
 
+/// One whose first run was good, and whom it tells.
+fn all_is_well() -> (BuildServer, SmallFleet, Receiver) {
+    let (server, fleet) = fleet();
+    let receiver = Receiver::that_takes_all();
+    server.also(&webhook(&receiver));
+    let _ = server.build(&[]).success();
+    assert_eq!(receiver.taken().len(), 0, "all is well, as nobody ever doubted");
+    (server, fleet, receiver)
+}
+
 fn webhook(receiver: &Receiver) -> String {
     format!("[[notify]]\nname = \"hook\"\nkind = \"webhook\"\nurl = {:?}\n", receiver.url("/hook"))
 }
@@ -56,17 +66,10 @@ fn waiting(server: &BuildServer, receiver: &str) -> usize {
 
 #[test]
 fn a_change_is_told_once_and_the_same_thing_never_again() {
-    let (server, fleet) = fleet();
-    let receiver = Receiver::that_takes_all();
-    server.also(&webhook(&receiver));
-    let _ = server.build(&[]).success();
-    assert_eq!(receiver.taken().len(), 0, "all is well, as nobody ever doubted");
-
+    let (server, fleet, receiver) = all_is_well();
     breaks_at(&fleet, "broken-1.0");
     assert_eq!(server.build(&[]).code(), 3);
-    let told = receiver.taken();
-    assert_eq!(told.len(), 1, "{told:?}");
-    let message = told[0].json();
+    let message = receiver.took_one();
     assert_eq!(events(&message), ["host-failed"], "{message:#}");
     assert_eq!(message["run"], 2);
     let event = &message["events"][0];
@@ -84,46 +87,32 @@ fn a_change_is_told_once_and_the_same_thing_never_again() {
 
     breaks_at(&fleet, "other-1.0");
     assert_eq!(server.build(&[]).code(), 3);
-    let told = receiver.taken();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0].json()["events"][0]["failedBefore"], true);
+    assert_eq!(receiver.took_one()["events"][0]["failedBefore"], true);
 
     mends(&fleet);
     let _ = server.build(&[]).success();
-    let told = receiver.taken();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(events(&told[0].json()), ["host-recovered"]);
+    assert_eq!(events(&receiver.took_one()), ["host-recovered"]);
     let _ = server.build(&[]).success();
     assert_eq!(receiver.taken().len(), 0);
 }
 
 #[test]
 fn a_run_that_comes_to_no_host_is_told_and_so_is_its_recovery() {
-    let (server, fleet) = fleet();
-    let receiver = Receiver::that_takes_all();
-    server.also(&webhook(&receiver));
-    let _ = server.build(&[]).success();
+    let (server, fleet, receiver) = all_is_well();
     let (there, away) = (fleet.config.dir().to_owned(), fleet.config.dir().with_extension("away"));
     fs::rename(&there, &away).unwrap();
     for _ in 0..2 {
         assert_eq!(server.build(&[]).code(), 1);
     }
-    let told = receiver.taken();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(events(&told[0].json()), ["run-failed"]);
+    assert_eq!(events(&receiver.took_one()), ["run-failed"]);
     fs::rename(&away, &there).unwrap();
     let _ = server.build(&[]).success();
-    let told = receiver.taken();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(events(&told[0].json()), ["run-recovered"]);
+    assert_eq!(events(&receiver.took_one()), ["run-recovered"]);
 }
 
 #[test]
 fn a_run_that_cannot_even_begin_is_told_too() {
-    let (server, _fleet) = fleet();
-    let receiver = Receiver::that_takes_all();
-    server.also(&webhook(&receiver));
-    let _ = server.build(&[]).success();
+    let (server, _fleet, receiver) = all_is_well();
     let (key, away) = (server.fleet_key(), server.fleet_key().with_extension("away"));
     let ledger = server.state_dir().join("ledger.sqlite");
     let sql = |text: &str| Program::new("sqlite3").arg(&ledger).arg(text).run().success();
@@ -146,9 +135,7 @@ fn a_run_that_cannot_even_begin_is_told_too() {
     {
         let failed = run();
         assert_eq!(failed.code(), 1, "{failed}");
-        let told = receiver.taken();
-        assert_eq!(told.len(), 1, "{failed}: {told:?}");
-        let message = told[0].json();
+        let message = receiver.took_one();
         assert_eq!(events(&message), ["run-failed"]);
         let why = message["events"][0]["message"].as_str().unwrap();
         assert!(failed.stderr.contains(why), "{why}: {failed}");
@@ -160,7 +147,7 @@ fn a_run_that_cannot_even_begin_is_told_too() {
         assert_eq!(run().code(), 1);
         assert_eq!(receiver.taken().len(), 0, "once");
         let _ = server.build(&[]).success();
-        assert_eq!(events(&receiver.taken()[0].json()), ["run-recovered"]);
+        assert_eq!(events(&receiver.took_one()), ["run-recovered"]);
     }
 }
 
@@ -204,9 +191,7 @@ fn what_a_killed_run_had_written_and_not_sent_is_sent_by_the_next() {
     receiver.now(Behaviour::Says("200 OK"));
     let _ = receiver.taken();
     assert_eq!(server.build(&[]).code(), 3);
-    let told = receiver.taken();
-    assert_eq!(told.len(), 1, "once, and not again as a failure of this run: {told:?}");
-    assert_eq!(told[0].json(), first);
+    assert_eq!(receiver.took_one(), first, "once, and not again as a failure of this run");
 }
 
 #[test]
@@ -312,6 +297,6 @@ fn only_what_is_wanted_is_told_and_a_digest_when_it_is_asked_for() {
     assert!(told[0].body.contains("alpha fails since "), "{told:?}");
     mends(&fleet);
     let _ = server.build(&[]).success();
-    assert_eq!(events(&some.taken()[0].json()), ["host-recovered"], "of what was not told");
+    assert_eq!(events(&some.took_one()), ["host-recovered"], "of what was not told");
     assert_eq!(digest.taken().len(), 0, "once a day");
 }

@@ -79,6 +79,13 @@ impl Receiver {
         std::mem::take(&mut self.requests.lock().unwrap())
     }
 
+    /// The one message that came since this was asked last.
+    pub(super) fn took_one(&self) -> serde_json::Value {
+        let taken = self.taken();
+        assert_eq!(taken.len(), 1, "{taken:?}");
+        taken[0].json()
+    }
+
     /// The requests that came.
     pub(super) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
