@@ -206,9 +206,10 @@ impl<'a> Roster<'a> {
         self.write(observer);
     }
 
-    /// Waits a while for those that were lost in this try, where nobody else is there for what they build.
+    /// Waits a while for those that were lost in this try, where nobody else is there for a system that is still needed.
     pub async fn wait(
         &mut self,
+        needed: &BTreeSet<String>,
         builds_here: bool,
         (observer, cancel): (&mut dyn Observer, &CancellationToken),
     ) {
@@ -216,7 +217,7 @@ impl<'a> Roster<'a> {
         let pause = OFTEN.min(builders.returns / 4);
         let mut told = false;
         while Instant::now() < end && !cancel.is_cancelled() {
-            let Some(missed) = self.missed(builds_here) else { return };
+            let Some(missed) = self.missed(needed, builds_here) else { return };
             if !std::mem::replace(&mut told, true) {
                 let text = format!("waiting a while for builder {} to return", missed.name);
                 observer.notice(Notice::Message(&text));
@@ -226,14 +227,15 @@ impl<'a> Roster<'a> {
         }
     }
 
-    /// One that was lost in this try and builds natively what nobody else does.
-    fn missed(&self, builds_here: bool) -> Option<&'a Builder> {
+    /// One that was lost in this try and builds natively what is needed and nobody else does.
+    fn missed(&self, needed: &BTreeSet<String>, builds_here: bool) -> Option<&'a Builder> {
         let live = self.live();
         let here = |system: &Word| builds_here && self.own.system == system.as_str();
         let there =
             |system: &Word| live.iter().any(|it| it.native_systems().any(|one| one == system));
-        let has_no_other =
-            |it: &Builder| it.native_systems().any(|system| !here(system) && !there(system));
+        let is_missing =
+            |system: &Word| needed.contains(system.as_str()) && !here(system) && !there(system);
+        let has_no_other = |it: &Builder| it.native_systems().any(is_missing);
         let all = self.states.iter().zip(&self.builders.all);
         let mut lost = all.filter(|(state, _)| !state.lives && state.has_changed);
         lost.find(|(_, builder)| has_no_other(builder)).map(|(_, builder)| builder)

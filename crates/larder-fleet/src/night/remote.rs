@@ -9,6 +9,7 @@ use larder_formats::store_path::StorePath;
 use larder_nix::{
     command::CommandError,
     database::{Database, DatabaseError},
+    derivations,
     nix::Nix,
 };
 
@@ -57,6 +58,7 @@ pub(super) async fn realise<'a>(
         if open.is_empty() || all.stopped.is_some() {
             break;
         }
+        let needed = systems_needed((nix, database), &open)?;
         let deadline = async {
             match guard.deadline() {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -65,7 +67,7 @@ pub(super) async fn realise<'a>(
         };
         let meeting = async {
             roster.take_stock(&machines, (&mut teller, cancel)).await;
-            roster.wait(limits.max_jobs > 0, (&mut teller, cancel)).await;
+            roster.wait(&needed, limits.max_jobs > 0, (&mut teller, cancel)).await;
         };
         tokio::select! {
             () = meeting => {}
@@ -123,6 +125,23 @@ fn still_open(
         }
     }
     Ok(open)
+}
+
+/// The systems of what is still to be built for these hosts, as far as their plans say.
+fn systems_needed(
+    (nix, database): (&Nix, &Database),
+    hosts: &[Evaluated],
+) -> Result<BTreeSet<String>, DatabaseError> {
+    let plans = hosts.iter().filter_map(|host| host.plan.as_ref());
+    let to_build: BTreeSet<&StorePath> = plans.flat_map(|plan| &plan.build).collect();
+    let mut systems = BTreeSet::new();
+    for path in to_build {
+        if !database.is_built(path)? {
+            let read = derivations::read(nix.layout(), path);
+            systems.extend(read.map(|derivation| derivation.system));
+        }
+    }
+    Ok(systems)
 }
 
 /// Whether a derivation failed on another machine, and not by its own doing: of one that ran to its end there, Nix says

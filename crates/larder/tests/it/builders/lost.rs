@@ -10,7 +10,7 @@ use larder_fleet::{
 use larder_nix::{command::CancellationToken, database::Database};
 use larder_testkit::NixVersion;
 
-use super::{SOON, hosts, wait, watch::nix};
+use super::{SOON, hosts, nobody::with_feature, wait, watch::nix};
 use crate::{
     build_server::{BuildServer, SmallFleet},
     remote_builder::{FOREIGN, RemoteBuilder, built_here, job, server},
@@ -115,6 +115,33 @@ async fn the_only_builder_that_comes_back_goes_on_with_what_it_lost() {
         assert_eq!(ended(&report), ["built"], "{version}: {said:#?}");
         assert!(said.iter().any(|it| it == "builder builder1 answers again"), "{said:#?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_nothing_is_left_for_is_not_waited_for() {
+    let version = NixVersion::V2_34;
+    let (server, fleet) = server(version, "");
+    let mut builder = RemoteBuilder::new(&server, version, 1);
+    let section = builder.section(&format!("systems = [{FOREIGN:?}]"));
+    let foreign = job(&server, ("foreign", FOREIGN), "");
+    let after = format!("$builder cat ${{{foreign}}}; {}", wait("alpha"));
+    let own = larder_testkit::nix::system();
+    // Nobody has what this needs, so that not all comes to be.
+    let beta = with_feature("none-has-it", &job(&server, ("beta", &own), ""));
+    hosts(&fleet, &[("alpha", job(&server, ("alpha", &own), &after)), ("beta", beta)]);
+    let gate = server.gate();
+    let mut told = Told::new(|text| {
+        if text.contains("-alpha.drv on ") {
+            builder.sshd.crash();
+        } else if text.starts_with("builder builder1 is gone") {
+            fs::write(gate.join("open-alpha"), "").unwrap();
+        }
+    });
+    let report = run((&server, &fleet), &section, (1, Bounds::default()), &mut told).await;
+    let said = std::mem::take(&mut told.said);
+    assert_eq!(ended(&report), ["built", "build-failed"], "{said:#?}");
+    assert!(said.iter().any(|it| it.starts_with("builder builder1 is gone")), "{said:#?}");
+    assert!(!said.iter().any(|it| it.starts_with("waiting a while for")), "{said:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
