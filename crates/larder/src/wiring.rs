@@ -6,7 +6,7 @@ pub(crate) mod notify;
 pub(crate) mod proxy;
 pub(crate) mod why;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
 use larder_cache::{
@@ -236,10 +236,14 @@ pub(crate) async fn night(
     })
 }
 
+/// How long a forge may take with a lock.
+const FORGE_PATIENCE: Duration = Duration::from_secs(300);
+
 /// Where an updated lock goes.
 fn home(config: &Config) -> Option<Home> {
     let (name, email) = config.build.lock_author.clone();
-    Some(Home { branch: config.build.push_lock_to.clone()?, name, email })
+    let branch = config.build.push_lock_to.clone()?;
+    Some(Home { branch, name, email, patience: FORGE_PATIENCE })
 }
 
 fn build_time_leases(config: &Config) -> Result<Option<BuildTimeLeases>, Error> {

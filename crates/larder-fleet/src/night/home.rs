@@ -23,9 +23,6 @@ const TRIES: u32 = 5;
 /// The first pause before another try; each is twice as long as the one before.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How long all of it may take: a hook of the forge may hang, and all else of the run is done.
-const PATIENCE: Duration = Duration::from_secs(300);
-
 /// Lines of a log that a commit has of what failed.
 const SAID: usize = 5;
 
@@ -38,6 +35,8 @@ pub struct Home {
     pub name: String,
     /// Their address.
     pub email: String,
+    /// How long all of it may take: a hook of the forge may hang, and all else of the run is done.
+    pub patience: Duration,
 }
 
 /// What became of a lock that was to go home.
@@ -89,9 +88,18 @@ pub(super) async fn send(
     cancel: &CancellationToken,
 ) -> WentHome {
     let branch = home.branch.clone();
-    let way = Way { home, sent, ledger, cancel };
-    let gone = tokio::time::timeout(PATIENCE, way.go()).await;
-    match gone.unwrap_or(Err(HomeError::Silent)) {
+    let stopped = cancel.child_token();
+    let way = Way { home, sent, ledger, cancel: &stopped };
+    let going = way.go();
+    tokio::pin!(going);
+    let gone = match tokio::time::timeout(home.patience, &mut going).await {
+        Ok(gone) => gone,
+        Err(_) => {
+            stopped.cancel();
+            going.await.or(Err(HomeError::Silent(home.patience.as_secs())))
+        }
+    };
+    match gone {
         Ok(Some(commit)) => WentHome::Pushed { branch, commit },
         Ok(None) => WentHome::AlreadyThere { branch },
         Err(error) => WentHome::NotPushed { branch, reason: error.to_string() },
@@ -110,8 +118,8 @@ enum HomeError {
     Io(#[from] std::io::Error),
     #[error("somebody else changed flake.lock there meanwhile: the next run starts from theirs")]
     Changed,
-    #[error("the repository took longer than {} s", PATIENCE.as_secs())]
-    Silent,
+    #[error("the repository took longer than {0} s")]
+    Silent(u64),
     #[error("others pushed to it again and again, {TRIES} times")]
     Busy,
 }

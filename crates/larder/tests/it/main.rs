@@ -41,6 +41,8 @@ mod upgrade_world;
 #[cfg(test)]
 mod walls;
 #[cfg(test)]
+mod whole_run;
+#[cfg(test)]
 mod why;
 #[cfg(test)]
 mod why_view;

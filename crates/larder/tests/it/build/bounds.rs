@@ -1,8 +1,15 @@
 //! A run ends in time and leaves room on the disk, and what it has made by then counts.
 
-use std::fs;
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+};
 
-use larder_testkit::NixVersion;
+use larder_fleet::{
+    ledger::{Ledger, Measured, Peak},
+    night::ledger_file,
+};
+use larder_testkit::{NixVersion, process::path_with};
 use serde_json::Value;
 
 use crate::build_server::{BuildServer, SmallFleet, WAIT};
@@ -109,13 +116,16 @@ fn a_download_that_fails_once_is_tried_again_and_one_that_always_does_is_transie
 }
 
 /// Runs `larder build` with its store on a disk of so many megabytes, of which garbage takes some.
-fn on_a_small_disk(server: &BuildServer, size: u32, garbage: u32) -> (i32, String) {
+fn on_a_small_disk(
+    server: &BuildServer,
+    (size, garbage): (u32, u32),
+    path: &OsStr,
+) -> (i32, String) {
     let script = "mkdir -p \"$1/nix\"; mount -t tmpfs -o size=$5m tmpfs \"$1/nix\"\n\
         nix-store --init\n\
         if [ $6 != 0 ]; then head -c $6000000 /dev/urandom > \"$4/garbage\"; nix-store --add \"$4/garbage\"; fi\n\
         code=0; \"$2\" build --json > \"$3\" 2>&1 || code=$?; echo \"code $code\"";
     let said = server.store.work_dir().join("said");
-    let path = larder_testkit::process::path_with(&server.store.version().bin_dir());
     let run = server
         .inside_mount_namespace()
         .args(["sh", "-euc", script, "sh"])
@@ -131,6 +141,10 @@ fn on_a_small_disk(server: &BuildServer, size: u32, garbage: u32) -> (i32, Strin
     (code, fs::read_to_string(said).unwrap())
 }
 
+fn usual_path(server: &BuildServer) -> OsString {
+    path_with(&server.store.version().bin_dir())
+}
+
 /// Writes 50 MB and takes its time.
 const WRITE: &str = "$builder dd if=/dev/zero of=$out.part bs=1M count=25; \
     $builder cat $out.part > $out-x; $builder sleep 1.5; $builder rm $out.part $out-x; ";
@@ -144,7 +158,7 @@ fn below_the_floor_garbage_is_collected_and_the_run_goes_on() {
             ("alpha", &format!("{} {WRITE}", counted("alpha"))),
             ("beta", &counted("beta")),
         ]);
-        let (code, said) = on_a_small_disk(&server, 110, 35);
+        let (code, said) = on_a_small_disk(&server, (110, 35), &usual_path(&server));
         assert_eq!(code, 0, "{said}");
         assert!(said.contains("garbage collected: "), "{said}");
         assert!(server.rev("alpha").is_some() && server.rev("beta").is_some());
@@ -158,9 +172,62 @@ fn where_there_is_nothing_to_collect_the_run_stops_and_publishes_what_it_has() {
     let bounds = "min-free-disk = \"70MB\"\nfirst = [\"beta\"]";
     let (server, fleet) = SmallFleet::with_server(NixVersion::V2_34, bounds);
     let _ = fleet.set_hosts(&[("alpha", WRITE), ("beta", "")]);
-    let (code, said) = on_a_small_disk(&server, 110, 0);
+    let (code, said) = on_a_small_disk(&server, (110, 0), &usual_path(&server));
     assert_eq!(code, 3, "{said}");
     assert!(said.contains("stopped: the disk is nearly full"), "{said}");
     assert!(said.contains("lower `min-free-disk`"), "{said}");
     assert!(server.rev("beta").is_some() && server.rev("alpha").is_none(), "{said}");
+}
+
+#[test]
+fn a_collection_that_does_not_end_ends_with_the_night() {
+    let bounds = "min-free-disk = \"70MB\"\nfirst = [\"beta\"]\ntime-limit = \"20s\"";
+    let (server, fleet) = SmallFleet::with_server(NixVersion::V2_34, bounds);
+    let _ = fleet.set_hosts(&[("alpha", WRITE), ("beta", "")]);
+    let collecting = server.gate().join("collecting");
+    let path = server.path_where(
+        "nix-store",
+        &format!(
+            "case \"$*\" in *--gc*) echo > {}; exec sleep 1000;; esac; $REAL \"$@\"",
+            collecting.display()
+        ),
+    );
+    let (code, said) = on_a_small_disk(&server, (110, 0), &path);
+    assert_eq!(code, 3, "{said}");
+    assert!(collecting.exists(), "{said}");
+    assert!(said.contains("the run's time was over"), "{said}");
+    assert!(server.rev("beta").is_some() && server.rev("alpha").is_none(), "{said}");
+    assert_eq!(server.processes(), []);
+}
+
+#[test]
+fn what_is_big_and_needed_by_the_first_goes_before_it_and_what_else_is_big_after() {
+    let bounds = "max-jobs = 2\nmemory = \"8GB\"\nfirst = [\"beta\"]";
+    let (server, fleet) = SmallFleet::with_server(NixVersion::V2_34, bounds);
+    let names = ["alpha", "beta", "gamma"];
+    let _ = fleet.set_hosts(&names.map(|name| (name, "")));
+    let _ = server.build(&[]).success();
+    let peak = |host: &str| Peak {
+        name: format!("big-{host}"),
+        bytes: 5_000_000_000,
+        how: Measured::Sampled,
+    };
+    let ledger = Ledger::open(&ledger_file(&server.state_dir())).unwrap();
+    ledger.record_peaks(1, &names.map(peak)).unwrap();
+    let host = |host: &str| {
+        let big =
+            format!("make \"big-{host}-1.0\" ''{} echo > $out''", counted(&format!("big-{host}")));
+        let needs = format!("$builder cat ${{{big}}} > $out");
+        format!("{host} = make \"nixos-system\" ''{} {needs}'';\n", counted(host))
+    };
+    let _ = fleet.write_hosts(&names.map(host).concat());
+    let _ = server.build(&[]).success();
+    let tried = tried(&server);
+    let sorted = |range: std::ops::Range<usize>| {
+        let mut some: Vec<&str> = tried[range].iter().map(String::as_str).collect();
+        some.sort_unstable();
+        some.join(" ")
+    };
+    let order = [sorted(0..1), sorted(1..2), sorted(2..4), sorted(4..6)];
+    assert_eq!(order, ["big-beta", "beta", "big-alpha big-gamma", "alpha gamma"], "{tried:?}");
 }

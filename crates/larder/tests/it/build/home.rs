@@ -1,12 +1,17 @@
 //! The updated lock goes home to its repository, without undoing what people do there.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
+use larder_fleet::night::{Home, Night, Options, WentHome};
+use larder_nix::command::CancellationToken;
 use larder_testkit::NixVersion;
 use serde_json::Value;
 
 use super::parts::{FAIL, Parts, held, outcomes};
-use crate::build_server::BuildServer;
+use crate::{
+    build_server::BuildServer,
+    whole_run::{Deaf, night, nix, publisher},
+};
 
 /// What became of the lock, as a report says it.
 fn home(report: &Value) -> &str {
@@ -282,4 +287,34 @@ fn a_killed_run_s_commit_is_known_after_others_were_published_too() {
     let report = parts.night();
     assert_eq!(home(&report), "pushed", "{report:#}");
     assert_eq!(parts.at_home("review", "theme"), theme);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_that_does_not_answer_holds_no_run_up() {
+    let parts = Parts::new(NixVersion::V2_34, "");
+    let _ = parts.set("theme", "echo theme 2");
+    let waiting = parts.server.store.work_dir().join("waiting");
+    let hook = parts.forge.join("hooks/pre-receive");
+    fs::write(&hook, format!("#!/bin/sh\n: > {}\nexec sleep 1000\n", waiting.display())).unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    let server = &parts.server;
+    let cancel = CancellationToken::new();
+    let nix = nix(&server.store, &[], &cancel).await;
+    let home = Home {
+        branch: "main".to_owned(),
+        name: "Night".to_owned(),
+        email: "n@b".to_owned(),
+        patience: Duration::from_secs(10),
+    };
+    let flake = format!("git+file://{}?ref=main", parts.forge.display());
+    let (home, publisher) = (Some(home), Some(publisher(server)));
+    let night = Night { home, publisher, ..night(server, nix, &flake) };
+    let options = Options { update: true, ..Options::default() };
+    let report = night.run(options, &mut Deaf, &cancel).await.unwrap();
+    assert!(waiting.exists(), "it was asked");
+    let lock = report.lock.unwrap();
+    let Some(WentHome::NotPushed { reason, .. }) = lock.home else { panic!("{:?}", lock.home) };
+    assert_eq!(reason, "the repository took longer than 10 s");
+    let left = server.processes();
+    assert!(!left.iter().any(|(_, command)| command.contains("git")), "{left:?}");
 }

@@ -5,15 +5,16 @@ use std::{fs, time::Duration};
 use larder::config::Config;
 use larder_fleet::{
     builders::{Builders, Ssh},
-    night::{Bounds, FlakeSource, Limits, Night, Notice, Observer, Options, Report, Wanted},
+    night::{Bounds, Limits, Night, Notice, Observer, Options, Report},
 };
-use larder_nix::{command::CancellationToken, database::Database};
+use larder_nix::command::CancellationToken;
 use larder_testkit::NixVersion;
 
-use super::{SOON, hosts, nobody::with_feature, wait, watch::nix};
+use super::{SOON, hosts, nobody::with_feature, wait};
 use crate::{
     build_server::{BuildServer, SmallFleet},
     remote_builder::{FOREIGN, RemoteBuilder, built_here, job, server},
+    whole_run::{ended, night, nix},
 };
 
 /// A run of this server's, with these builders and jobs of its own, that asks builders ten times a second.
@@ -27,28 +28,13 @@ async fn run(
     let folder = server.store.work_dir().join("builders");
     let ssh = Ssh::configure(&all, &folder, "").unwrap();
     let cancel = CancellationToken::new();
-    let nix = nix(&server.store, &ssh, &cancel).await;
+    let nix = nix(&server.store, &[("NIX_SSHOPTS", ssh.for_nix())], &cancel).await;
     let often = Duration::from_millis(100);
     let builders =
         Builders { interval: often, returns: 100 * often, ..Builders::new(all, &folder) };
     let flake = fleet.config.dir().display().to_string();
-    let night = Night {
-        database: Database::open(nix.layout()).unwrap(),
-        nix,
-        state_dir: server.state_dir(),
-        source: FlakeSource::parse(&flake).unwrap(),
-        flake,
-        hosts: Wanted::All,
-        required: None,
-        limits: Limits { max_jobs, cores: 1 },
-        bounds,
-        builders: Some(builders),
-        search_limit: 0,
-        home: None,
-        publisher: None,
-        leases: None,
-        clock: || jiff::Timestamp::UNIX_EPOCH,
-    };
+    let limits = Limits { max_jobs, cores: 1 };
+    let night = Night { limits, bounds, builders: Some(builders), ..night(server, nix, &flake) };
     let options = Options::default();
     let run = tokio::time::timeout(SOON, night.run(options, told, &cancel)).await;
     run.expect("it comes to an end").unwrap()
@@ -78,15 +64,6 @@ impl Observer for Told<'_> {
         (self.then)(&text);
         self.said.push(text);
     }
-}
-
-/// Host by host, how it ended.
-fn ended(report: &Report) -> Vec<String> {
-    let outcome = |host: &larder_fleet::night::HostReport| {
-        let outcome = serde_json::to_value(host.outcome.as_ref().unwrap()).unwrap();
-        outcome["outcome"].as_str().unwrap().to_owned()
-    };
-    report.hosts.iter().map(outcome).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,29 +10,19 @@ use larder_fleet::{
     builders::{Builder, Builders, Roster, Ssh},
     night::{Notice, Observer},
 };
-use larder_nix::{
-    command::CancellationToken,
-    layout::{NixEnvironment, StoreLayout},
-    nix::Nix,
-};
-use larder_testkit::{Nix as _, NixVersion, TestStore, process::path_with};
+use larder_nix::command::CancellationToken;
+use larder_testkit::{Nix as _, NixVersion};
 
 use super::{SOON, wait};
-use crate::remote_builder::{FOREIGN, RemoteBuilder, job, server};
+use crate::{
+    remote_builder::{FOREIGN, RemoteBuilder, job, server},
+    whole_run::nix,
+};
 
 /// A builder as the configuration would have it.
 fn configured(builder: &RemoteBuilder) -> Builder {
     let text = builder.section(&format!("systems = [{FOREIGN:?}]"));
     larder::config::Config::parse(&text, "test").unwrap().builders.remove(0)
-}
-
-pub(super) async fn nix(store: &TestStore, ssh: &Ssh, cancel: &CancellationToken) -> Nix {
-    let own = store.environment().into_iter();
-    let own = own.map(|(name, value)| (name.to_owned(), value.display().to_string()));
-    let path = path_with(&store.version().bin_dir()).to_str().unwrap().to_owned();
-    let more = [("PATH".to_owned(), path), ("NIX_SSHOPTS".to_owned(), ssh.for_nix())];
-    let layout = StoreLayout::resolve(&store.uri(), &NixEnvironment::default()).unwrap();
-    Nix::detect_with(layout, own.chain(more).collect(), cancel).await.unwrap()
 }
 
 /// Keeps what is told.
@@ -56,7 +46,7 @@ async fn who_dies_is_dropped_from_the_list_and_who_returns_is_on_it_again() {
     let all = vec![configured(&one), configured(&two)];
     let ssh = Ssh::configure(&all, &folder, "").unwrap();
     let cancel = CancellationToken::new();
-    let nix = nix(&server.store, &ssh, &cancel).await;
+    let nix = nix(&server.store, &[("NIX_SSHOPTS", ssh.for_nix())], &cancel).await;
     let interval = Duration::from_millis(100);
     let builders = Builders { interval, ..Builders::new(all, &folder) };
     let mut told = Told::default();
