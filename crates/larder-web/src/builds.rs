@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderName, HeaderValue, Uri, header},
     response::{IntoResponse, Response},
 };
+use larder_cache::words::{day, size};
 use larder_fleet::{
     ledger::{Failure, Held, Ledger, Outcome, Run},
     night::{End, Headline, HostReport, LockReport, Names, Origin, Report, Versions, WentHome},
@@ -357,41 +358,7 @@ fn place(place: Option<&str>) -> String {
     place.map_or_else(|| "nothing".to_owned(), plain)
 }
 
-fn day(time: jiff::Timestamp) -> String {
-    time.strftime("%Y-%m-%d").to_string()
-}
-
 /// The first line of a text, of which only so much.
 fn first_line(text: &str) -> String {
     plain(text.lines().next().unwrap_or_default()).chars().take(200).collect()
-}
-
-/// A number of bytes, for people.
-fn size(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 4] =
-        [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match UNITS.into_iter().find(|(_, unit)| bytes >= *unit) {
-        None => format!("{bytes} B"),
-        Some((name, unit)) => {
-            format!("{}.{} {name}", bytes / unit, (bytes % unit).saturating_mul(10) / unit)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size;
-
-    #[test]
-    fn sizes_are_told_in_the_largest_unit_that_fits() {
-        for (bytes, told) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1536, "1.5 KiB"),
-            (5 << 30, "5.0 GiB"),
-            (u64::MAX, "16777215.9 TiB"),
-        ] {
-            assert_eq!(size(bytes), told);
-        }
-    }
 }

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use larder_cache::words::size;
 use larder_nix::{
     cgroup::{Group, Hierarchies, NoGroup, OwnGroup},
     command::{CancellationToken, CommandError, Invocation, Output},
@@ -323,15 +324,6 @@ impl Guard {
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A number of bytes, for people.
-pub(super) fn size(bytes: u64) -> String {
-    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
-        Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
-        None => format!("{bytes} bytes"),
-    }
 }
 
 fn not_limited(error: &NoGroup) -> String {

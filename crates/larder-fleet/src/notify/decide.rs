@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use larder_cache::words::few;
 use larder_formats::{package_name::PackageName, store_path::StorePath};
 use serde::{Deserialize, Serialize};
 
@@ -247,7 +248,10 @@ fn reason(outcome: &Outcome) -> Option<(Reason, Failed)> {
             let packages = packages(failures);
             let (at, what) = match packages.is_empty() {
                 true => (gist(message), "does not build".to_owned()),
-                false => (packages.clone(), format!("does not build: {}", list(&packages))),
+                false => (
+                    packages.clone(),
+                    format!("does not build: {}", few(packages.iter().map(String::as_str), 5)),
+                ),
             };
             let (failures, message) = (failures.clone(), message.clone());
             ("build", at, Failed { failures, message, ..nothing(what) })
@@ -273,15 +277,6 @@ fn nothing(what: String) -> Failed {
         last_good: None,
         failures: Vec::new(),
         message: String::new(),
-    }
-}
-
-fn list(names: &BTreeSet<String>) -> String {
-    const SHOWN: usize = 5;
-    let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
-    match names.len().saturating_sub(SHOWN) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is sent, as people read it.
 
 use jiff::Timestamp;
+use larder_cache::words::day;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Event, Failed};
@@ -168,7 +169,6 @@ fn host_failed(failed: &Failed) -> String {
     if failed.failed_before {
         text.push_str(" (before, it failed for another reason)");
     }
-    let day = |time: Timestamp| time.strftime("%Y-%m-%d").to_string();
     if let Some(since) = failed.since {
         text.push_str(&format!(", since {}", day(since)));
     }
@@ -219,11 +219,11 @@ fn standing(report: &Report) -> String {
     };
     lines.push(format!("The last run{number}{ended}: {how}."));
     lines.extend(report.failed().map(|host| {
-        let since = host.failing_since.map(|since| since.strftime("%Y-%m-%d").to_string());
+        let since = host.failing_since.map(day);
         format!("  {} fails since {}", host.host, since.unwrap_or_else(|| "then".to_owned()))
     }));
     lines.extend(report.held.iter().map(|held| {
-        let since = held.since.strftime("%Y-%m-%d");
+        let since = day(held.since);
         format!("  {} is held at {} since {since}", line(&held.input), line(&held.at))
     }));
     let updated = report.hosts.iter().filter(|host| host.versions.is_some());

@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use larder_cache::http;
 use larder_nix::command::{CancellationToken, CommandError, Invocation};
-use reqwest::{StatusCode, redirect::Policy};
+use reqwest::StatusCode;
 use tokio::time::timeout;
 
 use super::{
@@ -61,11 +62,7 @@ impl Sender {
     /// # Errors
     /// When this machine cannot speak HTTPS: it has no certificates, say.
     pub fn new() -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .redirect(Policy::none())
-            .user_agent(concat!("larder/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { http })
+        Ok(Self { http: http::client().build()? })
     }
 
     /// Sends a message, within this time.
@@ -100,7 +97,12 @@ impl Sender {
             ready = ready.bearer_auth(token.reveal().trim());
         }
         let answer = ready.body(body.to_string()).send().await;
-        let answer = answer.map_err(|error| SendError::Later(root_cause(error, limit)))?;
+        let answer = answer.map_err(|error| {
+            SendError::Later(match error.is_timeout() {
+                true => format!("no answer within {limit:.0?}"),
+                false => http::root_cause(error),
+            })
+        })?;
         match answer.status() {
             status if status.is_success() => Ok(()),
             status => Err(refused(status)),
@@ -161,19 +163,4 @@ async fn run(
         }
         Err(error) => Err(SendError::Later(error.to_string())),
     }
-}
-
-/// The innermost reason, without the address: reqwest's own text stops at "error sending request".
-fn root_cause(error: reqwest::Error, limit: Duration) -> String {
-    if error.is_timeout() {
-        return format!("no answer within {limit:.0?}");
-    }
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut reason = std::error::Error::source(&error);
-    while let Some(source) = reason {
-        text = source.to_string();
-        reason = source.source();
-    }
-    text
 }

@@ -6,6 +6,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use larder_cache::http;
 use larder_formats::envelope::Envelope;
 use larder_nix::command::{CancellationToken, CommandError, Invocation};
 use tokio::time::timeout;
@@ -143,13 +144,9 @@ impl Server {
 }
 
 async fn fetch(base: &str, host: &HostName) -> Result<String, ServerFailure> {
-    let client = reqwest::Client::builder()
-        .connect_timeout(CONNECT)
-        .timeout(ANSWER)
-        // What is asked for lies at that address; a redirect is a captive portal's answer.
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(unreachable)?;
+    // What is asked for lies at that address; a redirect is a captive portal's answer.
+    let client = http::client().connect_timeout(CONNECT).timeout(ANSWER);
+    let client = client.build().map_err(unreachable)?;
     let mut response =
         client.get(format!("{base}fleet/{host}.json")).send().await.map_err(unreachable)?;
     match response.status() {
@@ -167,16 +164,8 @@ async fn fetch(base: &str, host: &HostName) -> Result<String, ServerFailure> {
     String::from_utf8(body).map_err(|error| ServerFailure::Malformed(error.to_string()))
 }
 
-/// The whole chain of reasons: reqwest's own text stops at "error sending request".
 fn unreachable(error: reqwest::Error) -> ServerFailure {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut reason = std::error::Error::source(&error);
-    while let Some(source) = reason {
-        text = source.to_string();
-        reason = source.source();
-    }
-    ServerFailure::Unreachable(text)
+    ServerFailure::Unreachable(http::root_cause(error))
 }
 
 impl SshServer {

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use indicatif::HumanBytes;
-use larder_cache::proxy::{AddressStatus, Health, Status};
+use larder_cache::{
+    proxy::{AddressStatus, Health, Status},
+    words::size,
+};
 
 /// Some lines for each upstream, and what became of all questions.
 pub(crate) fn status(status: &Status) -> String {
@@ -19,14 +21,14 @@ pub(crate) fn status(status: &Status) -> String {
         text,
         "\nasked for {asked} paths: {absent} are nowhere, of {could_not_tell} not every upstream told\n\
          handed out {}, fetched {fetched} NARs",
-        HumanBytes(*bytes)
+        size(*bytes)
     );
     if let Some(kept) = &status.kept {
         let _ = writeln!(
             text,
             "kept: {} of the paths asked for, {} handed out without fetching",
             kept.hits,
-            HumanBytes(kept.bytes)
+            size(kept.bytes)
         );
     }
     text
@@ -44,7 +46,7 @@ fn one(address: &AddressStatus) -> String {
     let rate = (found * 100).checked_div(total).unwrap_or(0);
     let mut text = format!(
         "  {url}: {health}{latency}\n    had {found} of {total} ({rate} %), {} fetched",
-        HumanBytes(address.bytes)
+        size(address.bytes)
     );
     if *untrusted > 0 {
         let _ = write!(text, "; {untrusted} signed by none of its `public-keys`");

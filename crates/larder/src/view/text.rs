@@ -1,6 +1,7 @@
 //! Words and lines that several views are made of.
 
-use jiff::Timestamp;
+use larder_cache::words;
+pub(super) use larder_cache::words::{day, size};
 use larder_fleet::ledger::{Failure, FailureKind};
 
 /// Lines of a failed build's log that are shown; the whole log is named beside them.
@@ -21,25 +22,9 @@ pub(super) fn name(derivation: &str) -> &str {
     name.strip_suffix(".drv").unwrap_or(name)
 }
 
-/// A number of bytes, for people.
-pub(super) fn size(bytes: u64) -> String {
-    indicatif::BinaryBytes(bytes).to_string()
-}
-
-/// A time's day, which is what people ask for of what lasts.
-pub(super) fn day(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%d").to_string()
-}
-
 /// So many of them as fit on a line.
 pub(super) fn few<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 8;
-    let all: Vec<&str> = all.into_iter().collect();
-    let shown = all[..all.len().min(SHOWN)].join(", ");
-    match all.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
+    words::few(all, 8)
 }
 
 /// Derivations that failed, each with the end of its log; without any, what Nix said.

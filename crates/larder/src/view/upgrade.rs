@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use larder_cache::words;
 use larder_fleet::{
     host::HostName,
     upgrade::plan::{Builds, Package, PackageDiff, Partition, Plan, Refused},
@@ -234,10 +235,7 @@ fn differences(diff: &PackageDiff) -> Vec<String> {
 fn names(paths: &BTreeSet<StorePath>) -> String {
     let mut names: Vec<&str> = paths.iter().map(lines::short).collect();
     names.sort_unstable();
-    let more = names.len().saturating_sub(NAMED);
-    names.truncate(NAMED);
-    let names = names.join(", ");
-    if more > 0 { format!("{names} and {more} more") } else { names }
+    words::few(names, NAMED)
 }
 
 fn package(name: &str, version: &str) -> String {

@@ -3,24 +3,7 @@
 use std::fmt;
 
 use super::{Plan, Reason, Removal, What};
-
-/// Bytes as people read them.
-pub(super) struct Bytes(pub u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-        if self.0 < 1024 {
-            return write!(f, "{} bytes", self.0);
-        }
-        let (mut tenths, mut unit) = (u128::from(self.0) * 10 / 1024, 0);
-        while tenths >= 10240 && unit + 1 < UNITS.len() {
-            tenths /= 1024;
-            unit += 1;
-        }
-        write!(f, "{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
-    }
-}
+use crate::words::{day, size};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,9 +24,9 @@ impl fmt::Display for Plan {
         writeln!(
             f,
             "The cache needs {}, and {} then. {} are free at once, the rest after the grace time.",
-            Bytes(self.size),
-            Bytes(self.size_after),
-            Bytes(nars),
+            size(self.size),
+            size(self.size_after),
+            size(nars),
         )?;
         if !self.orphans.is_empty() {
             let orphans = counted(self.orphans.len(), "NAR file");
@@ -58,7 +41,7 @@ impl fmt::Display for Removal {
         write!(f, "{}: {}", self.what, self.reason)?;
         match &self.what {
             What::Path(..) => Ok(()),
-            What::Nar(_) | What::Object(..) => write!(f, ", {}", Bytes(self.size)),
+            What::Nar(_) | What::Object(..) => write!(f, ", {}", size(self.size)),
         }
     }
 }
@@ -76,14 +59,13 @@ impl fmt::Display for What {
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let date = |time: &jiff::Timestamp| time.strftime("%Y-%m-%d");
         match self {
-            Self::Unused(since) => write!(f, "unused since {}", date(since)),
+            Self::Unused(since) => write!(f, "unused since {}", day(*since)),
             Self::TooLarge(since) => {
-                write!(f, "the cache is too large; last used {}", date(since))
+                write!(f, "the cache is too large; last used {}", day(*since))
             }
-            Self::NotNeeded(since) => write!(f, "not needed since {}", date(since)),
-            Self::BrokenOff(at) => write!(f, "broken off {}", date(at)),
+            Self::NotNeeded(since) => write!(f, "not needed since {}", day(*since)),
+            Self::BrokenOff(at) => write!(f, "broken off {}", day(*at)),
             Self::Wrong => f.write_str("wrong"),
             Self::RefersTo(path) => write!(f, "refers to {path}, which is wrong"),
         }

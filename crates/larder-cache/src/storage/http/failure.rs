@@ -4,7 +4,8 @@ use std::{io, time::Duration};
 
 use reqwest::{Response, StatusCode, header::RETRY_AFTER};
 
-use super::super::{StorageError, StorageErrorKind, client::root_cause};
+use super::super::{StorageError, StorageErrorKind};
+use crate::http::root_cause;
 
 /// A server that asks for more patience than this is asked again sooner, or not at all.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);

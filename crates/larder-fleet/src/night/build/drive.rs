@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use larder_cache::words::size;
 use larder_formats::{package_name::PackageName, store_path::StorePath};
 use larder_nix::{
     command::{CancellationToken, CommandError, Output},
@@ -34,7 +35,7 @@ use crate::{
     ledger::{FailureKind, Measured},
     night::{
         evaluate::Evaluated,
-        guard::{Guard, for_people, size},
+        guard::{Guard, for_people},
         progress::{Notice, Observer},
     },
 };

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use larder_cache::words::size;
 use larder_formats::store_path::StorePath;
 use larder_nix::command::CommandError;
 
 use super::Drive;
 use crate::night::{
     build::{BuildError, rounds::Stop, watch::free as free_bytes},
-    guard::size,
     progress::Notice,
 };
 
