@@ -32,8 +32,12 @@ pub struct Settings {
     pub require_signatures: bool,
     /// Whether a derivation's wish not to be substituted is ignored. Known since 2.19.
     pub always_allow_substitutes: bool,
-    /// The kinds of machines that can be built for here.
+    /// What kind of machine it is.
+    pub system: String,
+    /// The kinds of machines that can be built for here, its own among them.
     pub systems: BTreeSet<String>,
+    /// What a derivation may require (`requiredSystemFeatures`) to be built here.
+    pub features: BTreeSet<String>,
     /// For how long Nix remembers that a cache does not have a path.
     pub absent_for: Duration,
     /// The file with logins for caches.
@@ -144,12 +148,7 @@ impl Nix {
 
     /// `nix show-config --json`, or as it is called by now.
     fn show_config(&self) -> Invocation {
-        // By its old name it is known from 2.0 to 2.19, and was to go after that.
-        let words: &[&str] = match self.version() {
-            version if version < (Version { major: 2, minor: 20 }) => &["show-config"],
-            _ => &["config", "show"],
-        };
-        self.command("nix").args(words).arg("--json")
+        self.command("nix").args(show_config(self.version()))
     }
 
     async fn settings(
@@ -160,6 +159,16 @@ impl Nix {
         let answer = bounded(&command, cancel).await?.text();
         Settings::parse(&answer)
             .ok_or_else(|| NixError::Answer { command: command.to_string(), answer })
+    }
+}
+
+/// How `nix` of this version is asked for its settings, such that [`Settings::parse`] reads the answer.
+#[must_use]
+pub fn show_config(version: Version) -> &'static [&'static str] {
+    // By its old name it is known from 2.0 to 2.19, and was to go after that.
+    match version < (Version { major: 2, minor: 20 }) {
+        true => &["show-config", "--json"],
+        false => &["config", "show", "--json"],
     }
 }
 
@@ -221,8 +230,9 @@ impl Settings {
             list.map(|word| Some(word.as_str()?.to_owned())).collect()
         };
         let truth = |name: &str| value(name).and_then(Value::as_bool);
+        let system = value("system")?.as_str()?.to_owned();
         let mut systems: BTreeSet<String> = words("extra-platforms")?.into_iter().collect();
-        systems.insert(value("system")?.as_str()?.to_owned());
+        systems.insert(system.clone());
         Some(Self {
             substituters: words("substituters")?,
             trusted_substituters: words("trusted-substituters")?.into_iter().collect(),
@@ -231,7 +241,9 @@ impl Settings {
             substitute: truth("substitute")?,
             require_signatures: truth("require-sigs")?,
             always_allow_substitutes: truth("always-allow-substitutes").unwrap_or(false),
+            system,
             systems,
+            features: words("system-features")?.into_iter().collect(),
             absent_for: Duration::from_secs(value("narinfo-cache-negative-ttl")?.as_u64()?),
             netrc_file: PathBuf::from(value("netrc-file")?.as_str()?),
         })

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use larder_nix::{
     command::{CancellationToken, Invocation},
     nix::{Nix, Version},
+    settings::show_config,
 };
 
 use super::{
@@ -18,6 +19,9 @@ use super::{
     ssh::Ssh,
     words::Word,
 };
+
+/// A version that knows the newer words.
+const NEW: Version = Version { major: 2, minor: 34 };
 
 /// For a look that is bounded in time, what is needed.
 #[derive(Debug)]
@@ -63,25 +67,11 @@ impl Checker {
         let mut answers = Answers::of(login);
         if matches!(answers.login, Login::Shell) {
             answers.nix = ask(&["nix-store", "--version"]).await;
-            let old = answers.version().is_some_and(|it| it < Version { major: 2, minor: 20 });
-            let settings: &[&'static str] = match old {
-                true => &[
-                    "nix",
-                    "--extra-experimental-features",
-                    "nix-command",
-                    "show-config",
-                    "--json",
-                ],
-                false => &[
-                    "nix",
-                    "--extra-experimental-features",
-                    "nix-command",
-                    "config",
-                    "show",
-                    "--json",
-                ],
-            };
-            answers.settings = ask(settings).await;
+            // One that does not tell its version is taken for a new one, and what it says will show.
+            let version = answers.version().unwrap_or(NEW);
+            let asked = ["nix", "--extra-experimental-features", "nix-command"];
+            let asked = [&asked, show_config(version)].concat();
+            answers.settings = ask(&asked).await;
             answers.user = ask(&["id", "-un"]).await;
             answers.groups = ask(&["id", "-Gn"]).await;
             // The second is there everywhere, and is told of where the first is not.

@@ -3,8 +3,10 @@
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
-use larder_nix::{nix::Version, settings::is_among};
-use serde_json::Value;
+use larder_nix::{
+    nix::Version,
+    settings::{Settings, is_among},
+};
 
 use super::{builder::Builder, words::Word};
 
@@ -182,9 +184,8 @@ pub fn findings(builder: &Builder, answers: &Answers) -> Vec<Finding> {
     let mut all = vec![login(builder, &answers.login)];
     if matches!(answers.login, Login::Shell) {
         all.push(nix(answers));
-        match answers.settings.text().and_then(|text| serde_json::from_str(text).ok()) {
+        match answers.settings.text().and_then(Settings::parse) {
             Some(settings) => {
-                let settings: Value = settings;
                 all.push(trust(&settings, answers));
                 all.push(systems(builder, &settings));
                 all.push(features(builder, &settings));
@@ -287,22 +288,12 @@ fn nix(answers: &Answers) -> Finding {
     }
 }
 
-/// A setting's value.
-fn value<'a>(settings: &'a Value, name: &str) -> Option<&'a Value> {
-    settings.get(name)?.get("value")
-}
-
-fn words(settings: &Value, name: &str) -> Vec<String> {
-    let list = value(settings, name).and_then(Value::as_array).into_iter().flatten();
-    list.filter_map(|word| Some(word.as_str()?.to_owned())).collect()
-}
-
-fn trust(settings: &Value, answers: &Answers) -> Finding {
+fn trust(settings: &Settings, answers: &Answers) -> Finding {
     let (Some(user), Some(groups)) = (answers.user.text(), answers.groups.text()) else {
         let words = answers.user.words();
         return doubtful(Subject::Trust, format!("`id`: {words}"), "the build below tells");
     };
-    if is_among(&words(settings, "trusted-users"), user, groups) {
+    if is_among(&settings.trusted_users, user, groups) {
         return well(Subject::Trust, format!("{user} is a trusted user"));
     }
     let what = format!("{user} is not a trusted user there, and may not bring what is not signed");
@@ -316,15 +307,13 @@ fn trust(settings: &Value, answers: &Answers) -> Finding {
     }
 }
 
-fn systems(builder: &Builder, settings: &Value) -> Finding {
-    let own = value(settings, "system").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let mut all = words(settings, "extra-platforms");
-    all.push(own.clone());
+fn systems(builder: &Builder, settings: &Settings) -> Finding {
+    let own = &settings.system;
     let listed = |words: &[&Word]| {
         words.iter().map(|it| it.as_str().to_owned()).collect::<Vec<_>>().join(", ")
     };
     let missing: Vec<&Word> =
-        builder.systems.iter().filter(|it| !all.iter().any(|one| one == it.as_str())).collect();
+        builder.systems.iter().filter(|it| !settings.systems.contains(it.as_str())).collect();
     if !missing.is_empty() {
         return wrong(
             Subject::Systems,
@@ -333,9 +322,10 @@ fn systems(builder: &Builder, settings: &Value) -> Finding {
              emulatedSystems` on NixOS)",
         );
     }
-    let kin = |system: &str| super::machines::runs_without_emulation(&own, system);
+    let kin = |system: &str| super::machines::runs_without_emulation(own, system);
     let native = builder.native_systems();
-    let foreign: Vec<&Word> = native.filter(|it| it.as_str() != own && !kin(it.as_str())).collect();
+    let foreign: Vec<&Word> =
+        native.filter(|it| it.as_str() != *own && !kin(it.as_str())).collect();
     if !foreign.is_empty() {
         return doubtful(
             Subject::Systems,
@@ -346,11 +336,10 @@ fn systems(builder: &Builder, settings: &Value) -> Finding {
     well(Subject::Systems, listed(&builder.systems.iter().collect::<Vec<_>>()))
 }
 
-fn features(builder: &Builder, settings: &Value) -> Finding {
-    let there = words(settings, "system-features");
+fn features(builder: &Builder, settings: &Settings) -> Finding {
     let claimed: Vec<&str> =
         builder.features.iter().chain(&builder.mandatory_features).map(Word::as_str).collect();
-    let lacks = |it: &&&str| !there.iter().any(|one| one == **it);
+    let lacks = |it: &&&str| !settings.features.contains(**it);
     let missing: Vec<&str> = claimed.iter().filter(lacks).copied().collect();
     if !missing.is_empty() {
         return wrong(
@@ -365,12 +354,10 @@ fn features(builder: &Builder, settings: &Value) -> Finding {
     }
 }
 
-fn substitutes(settings: &Value) -> Finding {
-    let on = value(settings, "substitute").and_then(Value::as_bool).unwrap_or(false);
-    let from = words(settings, "substituters");
-    match on && !from.is_empty() {
-        true => well(Subject::Substitutes, from.join(" ")),
-        false => doubtful(
+fn substitutes(settings: &Settings) -> Finding {
+    match settings.caches() {
+        from if !from.is_empty() => well(Subject::Substitutes, from.join(" ")),
+        _ => doubtful(
             Subject::Substitutes,
             "it downloads nothing, so that all that a build needs is sent to it from here",
             "on the builder: `substitute = true`, and `substituters` that it reaches",

@@ -15,6 +15,7 @@ use larder_formats::store_path::StorePath;
 use larder_nix::{
     command::CancellationToken,
     nix::{Nix, NixError},
+    settings::Settings,
 };
 use tokio::time::Instant;
 
@@ -73,7 +74,8 @@ pub struct Roster<'a> {
     builders: &'a Builders,
     nix: &'a Nix,
     states: Vec<State>,
-    own: Own,
+    /// What this machine is.
+    own: Settings,
     /// When all were asked last.
     asked: Instant,
 }
@@ -92,13 +94,6 @@ struct State {
     set_aside: bool,
 }
 
-/// What this machine is.
-#[derive(Debug)]
-struct Own {
-    system: String,
-    platforms: BTreeSet<String>,
-}
-
 impl<'a> Roster<'a> {
     /// Asks all at once, and writes the list with those that answer.
     pub async fn begin(
@@ -109,9 +104,8 @@ impl<'a> Roster<'a> {
     ) -> Result<Self, NixError> {
         let states = vec![State::default(); builders.all.len()];
         let asked = probe::all(nix, &builders.all, builders.patience, cancel);
-        let (answers, settings, system) =
-            tokio::join!(asked, nix.own_settings(&[], cancel), nix.system(cancel));
-        let own = Own { system: system?, platforms: settings?.systems };
+        let (answers, own) = tokio::join!(asked, nix.own_settings(&[], cancel));
+        let own = own?;
         let mut roster = Self { builders, nix, states, own, asked: Instant::now() };
         for ((state, builder), answer) in roster.states.iter_mut().zip(&builders.all).zip(answers) {
             state.lives = answer.is_ok();
@@ -132,8 +126,8 @@ impl<'a> Roster<'a> {
             ("builders".to_owned(), format!("@{}", self.builders.list.display())),
             ("builders-use-substitutes".to_owned(), "true".to_owned()),
         ];
-        let stay = machines::extra_platforms(&self.own.system, &self.own.platforms, &live);
-        if stay.len() < self.own.platforms.iter().filter(|one| **one != self.own.system).count() {
+        let stay = machines::extra_platforms(&self.own.system, &self.own.systems, &live);
+        if stay.len() < self.own.systems.iter().filter(|one| **one != self.own.system).count() {
             let stay: Vec<&str> = stay.iter().map(String::as_str).collect();
             settings.push(("extra-platforms".to_owned(), stay.join(" ")));
         }
@@ -248,7 +242,7 @@ impl<'a> Roster<'a> {
             return false;
         };
         let here = |system: &str| {
-            builds_here && (self.own.system == system || self.own.platforms.contains(system))
+            builds_here && (self.own.system == system || self.own.systems.contains(system))
         };
         let live = self.live();
         builder.systems.iter().any(|system| {

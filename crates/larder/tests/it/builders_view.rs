@@ -34,6 +34,11 @@ fn settings(trusted: &str) -> Said {
         "trusted-users": words(trusted),
         "substitute": { "value": true },
         "substituters": words("https://cache.nixos.org/"),
+        "trusted-substituters": words(""),
+        "trusted-public-keys": words(""),
+        "require-sigs": { "value": true },
+        "narinfo-cache-negative-ttl": { "value": 3600 },
+        "netrc-file": { "value": "/etc/nix/netrc" },
     });
     well(&all.to_string())
 }

@@ -222,7 +222,7 @@ fn a_plan_is_read_by_people() {
     00000000000000000000000000000002-path-2: unused since 2026-09-21
     00000000000000000000000000000001-path-1: unused since 2026-09-21
     2 paths of 3 would go (1 kept by pins, leases and youth), 0 NAR files, 0 other objects.
-    The cache needs 3.2 KiB, and 1.0 KiB then. 0 bytes are free at once, the rest after the grace time.
+    The cache needs 3.22 KiB, and 1.07 KiB then. 0 B are free at once, the rest after the grace time.
     ");
 }
 
