@@ -175,16 +175,22 @@ impl<'a> Attempts<'a> {
         let (limits, roots, log) = (night.limits, &*results, &*self.log);
         let observer = &mut **observer;
         let guard = self.guard;
-        let missing = evaluated.iter().map(|host| night.database.is_valid(&host.output));
-        let is_missing = missing.collect::<Result<Vec<_>, _>>()?.contains(&false);
-        if let (true, None, Some(builders)) = (is_missing, &self.roster, &night.builders) {
+        // Of what is there, not even the derivations are looked through: they are ten thousands.
+        let mut missing = Vec::new();
+        for host in &evaluated {
+            if !night.database.is_valid(&host.output)? {
+                missing.push(host.clone());
+            }
+        }
+        let is_done = missing.is_empty();
+        if let (false, None, Some(builders)) = (is_done, &self.roster, &night.builders) {
             let begun = Roster::begin(builders, &night.nix, observer, cancel).await;
             self.roster = Some(begun.map_err(BuildError::Nix)?);
         }
         let work = Work { limits, guard, roots, log, settings: &[], observer, cancel };
         let nix = (&night.nix, &night.database);
-        let roster = self.roster.as_mut().filter(|_| is_missing);
-        let realised = match remote::realise(nix, roster, &evaluated, work).await {
+        let roster = self.roster.as_mut().filter(|_| !is_done);
+        let realised = match remote::realise(nix, roster, &missing, work).await {
             Ok(realised) => realised,
             Err(BuildError::Command(CommandError::Cancelled { .. })) => {
                 return Err(NightError::Cancelled);

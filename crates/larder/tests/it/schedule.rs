@@ -9,7 +9,7 @@ use std::{
 
 use larder_testkit::{Background, BlackHole, Nix, NixVersion, Program};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::build_server::{BuildServer, SmallFleet, WAIT};
 
@@ -366,6 +366,10 @@ fn a_run_that_cannot_be_started_is_as_if_it_had_not_been_tried() {
     let folder = all.state_dir().join("schedule");
     fs::create_dir_all(folder.join("nightly.previous.log")).unwrap();
     fs::write(folder.join("nightly.log"), "the run before").unwrap();
+    let (ending, busy) = (folder.join("nightly.json"), 75);
+    let last_word =
+        json!({ "begun": "2020-01-01T00:00:00Z", "ended": "2020-01-01T00:00:01Z", "status": busy });
+    fs::write(&ending, last_word.to_string()).unwrap();
     all.miss("nightly", "02:00");
     let mut serving = all.serve();
     let _ = serving.wait_for_line("the schedules: cannot lock");
@@ -374,6 +378,8 @@ fn a_run_that_cannot_be_started_is_as_if_it_had_not_been_tried() {
     let nightly = &memory["schedules"]["nightly"];
     assert_eq!(nightly["settled"], "2020-01-01T00:00:00Z", "{nightly}");
     assert_eq!(nightly["run"], Value::Null);
+    let kept: Value = serde_json::from_slice(&fs::read(&ending).unwrap()).unwrap();
+    assert_eq!(kept["status"], busy, "the last word stays until another run can have one");
     assert_eq!(serving.stop(), 0);
     fs::remove_dir(folder.join("nightly.previous.log")).unwrap();
     let mut serving = all.serve();
