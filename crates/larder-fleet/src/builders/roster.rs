@@ -44,6 +44,10 @@ const LATE: u32 = 2;
 /// How often one may lose a build and be there all the same, as if nothing had been: a connection breaks once.
 const LOST: u32 = 2;
 
+/// How often Nix looks whether a builder has room again, in seconds: it is not told, and with its own five, a slot stands
+/// empty for half of that after each build.
+const LOOK_FOR_ROOM: u32 = 1;
+
 /// All builders that are configured; at least one.
 #[derive(Clone, Debug)]
 pub struct Builders {
@@ -125,6 +129,7 @@ impl<'a> Roster<'a> {
         let mut settings = vec![
             ("builders".to_owned(), format!("@{}", self.builders.list.display())),
             ("builders-use-substitutes".to_owned(), "true".to_owned()),
+            ("build-poll-interval".to_owned(), LOOK_FOR_ROOM.to_string()),
         ];
         let stay = machines::extra_platforms(&self.own.system, &self.own.systems, &live);
         if stay.len() < self.own.systems.iter().filter(|one| **one != self.own.system).count() {

@@ -49,7 +49,7 @@ impl Bench {
             self.print(Figure { name: rest, unit, better, value, peer: None });
         }
         for builders in 1..=3 {
-            let name = format!("24 builds of a second on {builders} builders of 4 jobs");
+            let name = format!("24 builds of six seconds on {builders} builders of 4 jobs");
             if self.begins(&[&name]) {
                 let wide = Wide::new(builders);
                 let generation = std::cell::Cell::new(0);

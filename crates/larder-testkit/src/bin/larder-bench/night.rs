@@ -19,7 +19,7 @@ use larder_testkit::{
 /// A build of everything takes longer than most programs may.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// Builds of the wide graph, each of which takes a second and no processor; and how many a builder takes at once.
+/// Builds of the wide graph, each of which takes six seconds and no processor; and how many a builder takes at once.
 const JOBS: usize = 24;
 const AT_ONCE: usize = 4;
 
@@ -91,7 +91,7 @@ impl Nights {
     }
 }
 
-/// A fleet whose one host needs many builds of a second each, and builders for it.
+/// A fleet whose one host needs many builds of six seconds each, and builders for it.
 pub(crate) struct Wide {
     nights: Nights,
     config: GitRepo,
@@ -198,7 +198,7 @@ const WIDE: &str = r#"{
         builder = "@busybox@";
         args = [ "sh" "-euc" script ];
       };
-      job = number: make "job-${toString number}" "$builder sleep 1; echo ${toString number} > $out";
+      job = number: make "job-${toString number}" "$builder sleep 6; echo ${toString number} > $out";
     in {
       nixosConfigurations.wide.config.system.build.toplevel =
         make "nixos-system" "echo ${toString (builtins.genList job jobs)} > $out";
