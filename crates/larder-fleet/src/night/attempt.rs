@@ -168,36 +168,18 @@ impl<'a> Attempts<'a> {
     ) -> Result<Attempt, NightError> {
         let evaluated: Vec<Evaluated> =
             jobs.iter().filter_map(|job| job.state.as_ref().ok().cloned()).collect();
-        let results = self.roots.join(format!("results-{}", self.locks));
-        make(&results)?;
-        let Live { observer, cancel } = &mut self.live;
-        let night = self.night;
-        let (limits, roots, log) = (night.limits, &*results, &*self.log);
-        let observer = &mut **observer;
-        let guard = self.guard;
-        // Of what is there, not even the derivations are looked through: they are ten thousands.
         let mut missing = Vec::new();
-        for host in &evaluated {
-            if !night.database.is_valid(&host.output)? {
-                missing.push(host.clone());
+        for host in evaluated {
+            // What is there is safe from a collection in the middle of the run before it is counted on.
+            self.hold(&host).await?;
+            if !self.night.database.is_valid(&host.output)? {
+                missing.push(host);
             }
         }
-        let is_done = missing.is_empty();
-        if let (false, None, Some(builders)) = (is_done, &self.roster, &night.builders) {
-            let begun = Roster::begin(builders, &night.nix, observer, cancel).await;
-            self.roster = Some(begun.map_err(BuildError::Nix)?);
+        let realised = self.realise(&missing).await?;
+        for host in &missing {
+            self.hold(host).await?;
         }
-        let work = Work { limits, guard, roots, log, settings: &[], observer, cancel };
-        let nix = (&night.nix, &night.database);
-        let roster = self.roster.as_mut().filter(|_| !is_done);
-        let realised = match remote::realise(nix, roster, &missing, work).await {
-            Ok(realised) => realised,
-            Err(BuildError::Command(CommandError::Cancelled { .. })) => {
-                return Err(NightError::Cancelled);
-            }
-            Err(error) => return Err(error.into()),
-        };
-        self.hold(&evaluated).await?;
         self.built += realised.built;
         self.fetched += realised.fetched;
         self.retries.extend(realised.retries.iter().cloned());
@@ -210,20 +192,43 @@ impl<'a> Attempts<'a> {
         Ok(Attempt { lock, hosts })
     }
 
-    /// Roots what was built until it is published. (Nix makes the roots it is asked for only where
-    /// everything builds.)
-    async fn hold(&mut self, hosts: &[Evaluated]) -> Result<(), NightError> {
+    /// Realises what is not there. (Of what is, not even the derivations are looked through: they are ten thousands.)
+    async fn realise(&mut self, missing: &[Evaluated]) -> Result<Realised, NightError> {
+        if missing.is_empty() {
+            return Ok(Realised::default());
+        }
+        let results = self.roots.join(format!("results-{}", self.locks));
+        make(&results)?;
+        let Live { observer, cancel } = &mut self.live;
+        let night = self.night;
+        let (limits, roots, log) = (night.limits, &*results, &*self.log);
+        let observer = &mut **observer;
+        let guard = self.guard;
+        if let (None, Some(builders)) = (&self.roster, &night.builders) {
+            let begun = Roster::begin(builders, &night.nix, observer, cancel).await;
+            self.roster = Some(begun.map_err(BuildError::Nix)?);
+        }
+        let work = Work { limits, guard, roots, log, settings: &[], observer, cancel };
+        let nix = (&night.nix, &night.database);
+        match remote::realise(nix, self.roster.as_mut(), missing, work).await {
+            Err(BuildError::Command(CommandError::Cancelled { .. })) => Err(NightError::Cancelled),
+            realised => Ok(realised?),
+        }
+    }
+
+    /// Roots a system that is there until it is published. (Nix makes the roots it is asked for only where everything
+    /// builds.)
+    async fn hold(&mut self, host: &Evaluated) -> Result<(), NightError> {
+        if !self.night.database.is_valid(&host.output)? {
+            return Ok(());
+        }
         let systems = self.roots.join(format!("systems-{}", self.locks));
         make(&systems)?;
         let Live { observer, cancel } = &mut self.live;
-        for host in hosts {
-            let link = systems.join(host.host.as_str());
-            if self.night.database.is_valid(&host.output)?
-                && let Err(error) = self.night.nix.add_root(&host.output, &link, cancel).await
-            {
-                // Its publication makes a root of its own, or fails and is told.
-                observer.notice(Notice::Message(&error.to_string()));
-            }
+        let link = systems.join(host.host.as_str());
+        if let Err(error) = self.night.nix.add_root(&host.output, &link, cancel).await {
+            // Its publication makes a root of its own, or fails and is told.
+            observer.notice(Notice::Message(&error.to_string()));
         }
         Ok(())
     }

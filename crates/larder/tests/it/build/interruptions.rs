@@ -206,3 +206,22 @@ fn a_full_disk_is_told_and_the_next_run_with_space_works() {
     fs::copy(work.join("ledger.sqlite"), ledger_file(&server.state_dir())).unwrap();
     assert!(server.latest("alpha").is_some());
 }
+
+#[test]
+fn what_was_there_before_a_run_stays_when_somebody_collects_garbage_in_the_middle() {
+    let (server, fleet) = SmallFleet::with_server(NixVersion::V2_34, "");
+    let _ = fleet.set_hosts(&[("alpha", ""), ("beta", "")]);
+    fleet.lock(&server.store);
+    let beta = format!(
+        "{}#nixosConfigurations.beta.config.system.build.toplevel",
+        fleet.config.dir().display()
+    );
+    let _ = server.store.nix(&["nix", "build", "--no-link", &beta]).success();
+    let path = server.path_where(
+        "nix-store",
+        "case \"$*\" in *--realise*--keep-going*) ($REAL --gc >&2);; esac; $REAL \"$@\"",
+    );
+    let built = server.larder(&["build", "--json"]).env("PATH", path).run().success();
+    assert_eq!(BuildServer::report(&built)["built"], 1, "alpha: {built}");
+    assert!(server.rev("alpha").is_some() && server.rev("beta").is_some());
+}
