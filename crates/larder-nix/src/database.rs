@@ -295,15 +295,15 @@ impl Database {
     }
 
     /// Whether all outputs of a derivation are there. Of one that is not valid, or whose outputs are not known before it
-    /// is built, nobody can say so.
-    pub fn is_built(&self, derivation: &StorePath) -> Result<bool, DatabaseError> {
+    /// is built, nobody can say.
+    pub fn is_built(&self, derivation: &StorePath) -> Result<Option<bool>, DatabaseError> {
         let outputs = self.outputs(derivation)?;
         for output in outputs.values() {
             if !self.is_valid(output)? {
-                return Ok(false);
+                return Ok(Some(false));
             }
         }
-        Ok(!outputs.is_empty())
+        Ok(if outputs.is_empty() { None } else { Some(true) })
     }
 
     /// What a valid derivation builds: output name to path. Empty for a derivation whose outputs are

@@ -98,6 +98,13 @@ struct State {
     set_aside: bool,
 }
 
+impl State {
+    /// It went since [`Roster::begin_try`].
+    fn is_lost(&self) -> bool {
+        !self.lives && self.has_changed
+    }
+}
+
 impl<'a> Roster<'a> {
     /// Asks all at once, and writes the list with those that answer.
     pub async fn begin(
@@ -205,6 +212,12 @@ impl<'a> Roster<'a> {
         self.write(observer);
     }
 
+    /// Whether somebody was lost in this try.
+    #[must_use]
+    pub fn has_lost(&self) -> bool {
+        self.states.iter().any(State::is_lost)
+    }
+
     /// Waits a while for those that were lost in this try, where nobody else is there for a system that is still needed.
     pub async fn wait(
         &mut self,
@@ -236,7 +249,7 @@ impl<'a> Roster<'a> {
             |system: &Word| needed.contains(system.as_str()) && !here(system) && !there(system);
         let has_no_other = |it: &Builder| it.native_systems().any(is_missing);
         let all = self.states.iter().zip(&self.builders.all);
-        let mut lost = all.filter(|(state, _)| !state.lives && state.has_changed);
+        let mut lost = all.filter(|(state, _)| state.is_lost());
         lost.find(|(_, builder)| has_no_other(builder)).map(|(_, builder)| builder)
     }
 

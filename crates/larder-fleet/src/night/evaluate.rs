@@ -225,10 +225,11 @@ pub(super) async fn host(
     let store_dir = &nix.layout().store_dir;
     let parse = |path: &str| store_dir.parse(path).map_err(|_| answer(&command, path));
     let derivation = parse(&found.derivation)?;
-    // A system has no other output than `out`.
+    // A system of nixpkgs has no other output than `out`.
     let mut outputs = derivations::read(nix.layout(), &derivation)?.outputs;
-    let output = outputs.remove("out").and_then(|output| output.path);
-    let output = output.ok_or(EvaluationError::ContentAddressed)?;
+    let output = outputs.remove("out").or_else(|| outputs.pop_first().map(|(_, other)| other));
+    let path = output.and_then(|output| output.path);
+    let output = path.ok_or(EvaluationError::ContentAddressed)?;
     Ok(Evaluated { host: host.clone(), derivation, output, system: found.system, plan: None })
 }
 

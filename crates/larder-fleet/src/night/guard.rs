@@ -147,6 +147,14 @@ impl Guard {
         self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
+    /// Waits until it is; for ever, where it has no end.
+    pub(super) async fn over(&self) {
+        match self.deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// For how long was built so far in this run what only this host needs.
     pub(super) fn spent(&self, host: &HostName) -> Duration {
         lock(&self.spent).get(host).copied().unwrap_or_default()

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use larder_formats::store_path::StorePath;
 use larder_nix::{
-    command::CommandError,
+    command::{CancellationToken, CommandError},
     database::{Database, DatabaseError},
     derivations,
     nix::Nix,
@@ -16,6 +16,7 @@ use larder_nix::{
 use super::{
     build::{self, BuildError, Realised, Work},
     evaluate::Evaluated,
+    progress::Observer,
 };
 use crate::{
     builders::{Roster, Shared},
@@ -58,20 +59,13 @@ pub(super) async fn realise<'a>(
         if open.is_empty() || all.stopped.is_some() {
             break;
         }
-        let needed = systems_needed((nix, database), &open)?;
-        let deadline = async {
-            match guard.deadline() {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        let meeting = async {
-            roster.take_stock(&machines, (&mut teller, cancel)).await;
-            roster.wait(&needed, limits.max_jobs > 0, (&mut teller, cancel)).await;
-        };
+        let lost = all.failed.keys().filter(|path| is_lost(path, &all, &shared));
+        let needed = || systems_needed((nix, database), &open, lost.cloned());
+        let here = limits.max_jobs > 0;
+        let meeting = meet(roster, &machines, (here, needed), (&mut teller, cancel));
         tokio::select! {
-            () = meeting => {}
-            () = deadline => {
+            met = meeting => met?,
+            () = guard.over() => {
                 all.end_for(&open, &guard.too_late());
                 break;
             }
@@ -79,7 +73,7 @@ pub(super) async fn realise<'a>(
                 return Err(CommandError::Cancelled { program: "nix-store".to_owned() }.into());
             }
         }
-        let has_another = |machine: &String| roster.has_another(machine, limits.max_jobs > 0);
+        let has_another = |machine: &String| roster.has_another(machine, here);
         if roster.has_changed() || machines.keys().any(has_another) {
             continue;
         }
@@ -94,6 +88,20 @@ pub(super) async fn realise<'a>(
         all.failed.entry(path).and_modify(|failed| failed.kind = FailureKind::Transient);
     }
     Ok(all)
+}
+
+/// Between two tries: who is still there is found out, and who was lost is waited for where something is left for it.
+async fn meet(
+    roster: &mut Roster<'_>,
+    losers: &BTreeMap<String, bool>,
+    (here, needed): (bool, impl FnOnce() -> Result<BTreeSet<String>, DatabaseError>),
+    (teller, cancel): (&mut dyn Observer, &CancellationToken),
+) -> Result<(), DatabaseError> {
+    roster.take_stock(losers, (&mut *teller, cancel)).await;
+    if roster.has_lost() {
+        roster.wait(&needed()?, here, (teller, cancel)).await;
+    }
+    Ok(())
 }
 
 /// The machines on which builds were lost, and whether by what they are.
@@ -127,16 +135,22 @@ fn still_open(
     Ok(open)
 }
 
-/// The systems of what is still to be built for these hosts, as far as their plans say.
+/// The systems of what is still to be built for these hosts: of what was planned, and of what was lost.
 fn systems_needed(
     (nix, database): (&Nix, &Database),
     hosts: &[Evaluated],
+    lost: impl Iterator<Item = StorePath>,
 ) -> Result<BTreeSet<String>, DatabaseError> {
-    let plans = hosts.iter().filter_map(|host| host.plan.as_ref());
-    let to_build: BTreeSet<&StorePath> = plans.flat_map(|plan| &plan.build).collect();
+    let mut to_build: BTreeSet<StorePath> = lost.collect();
+    for host in hosts {
+        match &host.plan {
+            Some(plan) => to_build.extend(plan.build.iter().cloned()),
+            None => to_build.extend(database.closure(&host.derivation)?),
+        }
+    }
     let mut systems = BTreeSet::new();
-    for path in to_build {
-        if !database.is_built(path)? {
+    for path in to_build.iter().filter(|path| path.is_derivation()) {
+        if database.is_built(path)? != Some(true) {
             let read = derivations::read(nix.layout(), path);
             systems.extend(read.map(|derivation| derivation.system));
         }

@@ -91,18 +91,15 @@ impl Sender {
 
     async fn request(&self, request: Request, limit: Duration) -> Result<(), SendError> {
         let Request { method, url, body, token } = request;
-        let mut ready = self.http.request(method, url).timeout(limit);
+        let mut ready = self.http.request(method, url);
         ready = ready.header(reqwest::header::CONTENT_TYPE, "application/json");
         if let Some(token) = &token {
             ready = ready.bearer_auth(token.reveal().trim());
         }
-        let answer = ready.body(body.to_string()).send().await;
-        let answer = answer.map_err(|error| {
-            SendError::Later(match error.is_timeout() {
-                true => format!("no answer within {limit:.0?}"),
-                false => http::root_cause(error),
-            })
-        })?;
+        let Ok(answer) = timeout(limit, ready.body(body.to_string()).send()).await else {
+            return Err(SendError::Later(format!("no answer within {limit:.0?}")));
+        };
+        let answer = answer.map_err(|error| SendError::Later(http::root_cause(error)))?;
         match answer.status() {
             status if status.is_success() => Ok(()),
             status => Err(refused(status)),

@@ -45,18 +45,22 @@ pub(super) fn rounds(
     let mut big: Vec<(usize, &StorePath)> = Vec::new();
     for path in to_build.iter().filter(|path| guard.is_big(PackageName::of(path).name)) {
         // The plan is of when the host was evaluated.
-        if !wanted.database.is_built(path)? {
+        if wanted.database.is_built(path)? != Some(true) {
             big.push((wanted.database.closure(path)?.len(), path));
         }
     }
     // What another of them needs has the smaller closure.
     big.sort();
-    let big = big.into_iter().map(|(_, path)| {
-        let needs = derivations::read(wanted.nix.layout(), path)
-            .map(|derivation| derivation.input_derivations)
-            .unwrap_or_default();
-        let needs = needs.into_keys().filter(|path| to_build.contains(path));
-        let needs: BTreeSet<StorePath> = needs.collect();
+    let mut all = Vec::new();
+    for (_, path) in big {
+        let read = derivations::read(wanted.nix.layout(), path);
+        let inputs = read.map(|derivation| derivation.input_derivations).unwrap_or_default();
+        let mut needs = BTreeSet::new();
+        for input in inputs.into_keys().filter(|input| to_build.contains(input)) {
+            if wanted.database.is_built(&input)? != Some(true) {
+                needs.insert(input);
+            }
+        }
         let mut rounds = Vec::new();
         if !needs.is_empty() {
             rounds.push(Round { what: What::Only(needs), limits, ..Round::default() });
@@ -64,7 +68,7 @@ pub(super) fn rounds(
         let alone = Limits { max_jobs: limits.max_jobs.min(1), ..limits };
         let only = What::Only([path.clone()].into());
         rounds.push(Round { what: only, limits: alone, ..Round::default() });
-        Big { of: path.clone(), rounds }
-    });
-    Ok(big.collect())
+        all.push(Big { of: path.clone(), rounds });
+    }
+    Ok(all)
 }

@@ -311,7 +311,7 @@ impl Drive<'_> {
         let again = round.again.keys().cloned().collect();
         let of = if let What::Only(these) = &round.what { these } else { &again };
         for path in of {
-            if self.database.is_built(path)? {
+            if self.database.is_built(path)?.unwrap_or_else(|| !kinds.contains_key(path)) {
                 ended.derivations.insert(path.clone());
             }
         }

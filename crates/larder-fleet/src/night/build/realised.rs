@@ -86,7 +86,7 @@ impl Realised {
     pub(super) fn take_out_the_cured(&mut self, database: &Database) -> Result<(), DatabaseError> {
         let mut cured = Vec::new();
         for path in self.failed.keys() {
-            if database.is_built(path)? {
+            if database.is_built(path)? == Some(true) {
                 cured.push(path.clone());
             }
         }
@@ -98,7 +98,7 @@ impl Realised {
             let named = derivations_in(&error);
             let mut built = 0;
             for path in &named {
-                built += usize::from(database.is_built(path)?);
+                built += usize::from(database.is_built(path)? == Some(true));
             }
             if named.is_empty() || built < named.len() {
                 self.errors.push(error);

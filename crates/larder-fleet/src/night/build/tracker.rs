@@ -145,7 +145,9 @@ impl<'a> Tracker<'a> {
     pub(crate) fn finish(self, database: &Database) -> Result<Realised, DatabaseError> {
         let mut realised = Realised { errors: self.errors, ..Realised::default() };
         for (derivation, lines) in self.tried {
-            if database.is_built(&derivation)? {
+            // Where the database cannot tell, what Nix said does.
+            let is_well = || self.said.get(&derivation).is_none_or(String::is_empty);
+            if database.is_built(&derivation)?.unwrap_or_else(is_well) {
                 realised.built += 1;
             } else {
                 let failed = Failed { lines: lines.into(), ..Failed::default() };

@@ -181,7 +181,7 @@ fn where_there_is_nothing_to_collect_the_run_stops_and_publishes_what_it_has() {
 
 #[test]
 fn a_collection_that_does_not_end_ends_with_the_night() {
-    let bounds = "min-free-disk = \"70MB\"\nfirst = [\"beta\"]\ntime-limit = \"20s\"";
+    let bounds = "min-free-disk = \"70MB\"\nfirst = [\"beta\"]\ntime-limit = \"40s\"";
     let (server, fleet) = SmallFleet::with_server(NixVersion::V2_34, bounds);
     let _ = fleet.set_hosts(&[("alpha", WRITE), ("beta", "")]);
     let collecting = server.gate().join("collecting");
