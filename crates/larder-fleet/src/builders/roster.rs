@@ -45,7 +45,7 @@ const LATE: u32 = 2;
 const LOST: u32 = 2;
 
 /// How often Nix looks whether a builder has room again, in seconds: it is not told, and with its own five, a slot stands
-/// empty for half of that after each build.
+/// empty for some seconds after each build.
 const LOOK_FOR_ROOM: u32 = 1;
 
 /// All builders that are configured; at least one.
@@ -259,9 +259,7 @@ impl<'a> Roster<'a> {
         let Some(builder) = self.builders.all.iter().find(|it| it.uri() == machine) else {
             return false;
         };
-        let here = |system: &str| {
-            builds_here && (self.own.system == system || self.own.systems.contains(system))
-        };
+        let here = |system: &str| builds_here && self.own.systems.contains(system);
         let live = self.live();
         builder.systems.iter().any(|system| {
             here(system.as_str()) || live.iter().any(|other| other.systems.contains(system))

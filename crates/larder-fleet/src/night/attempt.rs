@@ -192,7 +192,7 @@ impl<'a> Attempts<'a> {
         Ok(Attempt { lock, hosts })
     }
 
-    /// Realises what is not there. (Of what is, not even the derivations are looked through: they are ten thousands.)
+    /// Realises what is not there. (Of what is, not even the derivations are looked through: they are tens of thousands.)
     async fn realise(&mut self, missing: &[Evaluated]) -> Result<Realised, NightError> {
         if missing.is_empty() {
             return Ok(Realised::default());

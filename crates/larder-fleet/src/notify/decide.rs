@@ -20,6 +20,9 @@ use crate::{
 /// How long after its day a digest may go without a run that brings it.
 const DIGEST_WITHOUT_RUN: SignedDuration = SignedDuration::from_hours(2);
 
+/// Packages that are named of those that a host fails at.
+const SHOWN: usize = 5;
+
 /// What was said to a receiver, by which the next thing to say is found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -250,7 +253,7 @@ fn reason(outcome: &Outcome) -> Option<(Reason, Failed)> {
                 true => (gist(message), "does not build".to_owned()),
                 false => (
                     packages.clone(),
-                    format!("does not build: {}", few(packages.iter().map(String::as_str), 5)),
+                    format!("does not build: {}", few(packages.iter().map(String::as_str), SHOWN)),
                 ),
             };
             let (failures, message) = (failures.clone(), message.clone());
